@@ -1,0 +1,46 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Pulse is what the leading bridge writes to the stream a few times a second:
+// the stream's epoch, the bridge's sign of life and, by its own sequence, the
+// head of the stream: it is stored after everything written before it.
+type Pulse struct {
+	Epoch  string    `json:"epoch"`
+	Term   uint64    `json:"term"`
+	Bridge string    `json:"bridge"` // random name of the bridge's run
+	Time   time.Time `json:"time"`   // by the bridge's clock
+	// Marked says that messages before this one may be stored without having
+	// been republished: nodes compare everything they watch with the stream.
+	Marked bool `json:"marked,omitempty"`
+	// Routes is the hash of the bridge's ROUTES; a node with other ones warns.
+	Routes string `json:"routes,omitempty"`
+	// Position in Redis' order, "" when unknown; see Stamp.
+	Position string `json:"position,omitempty"`
+}
+
+// Encode writes the pulse as JSON.
+func (p Pulse) Encode() []byte {
+	b, err := json.Marshal(p)
+	if err != nil {
+		panic(fmt.Sprintf("encode pulse: %v", err)) // only strings, numbers and a time
+	}
+	return b
+}
+
+// ParsePulse is the reverse of Encode. A pulse without a usable epoch is an
+// error: ids made from it could not be told from those of another stream.
+func ParsePulse(data []byte) (Pulse, error) {
+	var p Pulse
+	if err := json.Unmarshal(data, &p); err != nil {
+		return Pulse{}, fmt.Errorf("pulse: %w", err)
+	}
+	if !ValidEpoch(p.Epoch) {
+		return Pulse{}, fmt.Errorf("pulse: epoch %q: want 1 to %d letters and digits", p.Epoch, MaxEpoch)
+	}
+	return p, nil
+}
