@@ -1,0 +1,245 @@
+package ssenode
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"sluice/shared/channel"
+	"sluice/shared/embedded"
+	"sluice/shared/route"
+	"sluice/shared/sseclient"
+	"sluice/shared/wire"
+	"sluice/shared/worker"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// fasthttp's clock runs as long as the process, and its worker pool looks
+		// every ten seconds whether it was stopped.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+}
+
+// wait bounds every wait of these tests; only a hang reaches it.
+const wait = 10 * time.Second
+
+// eachEngine runs the test on every engine that this system has.
+func eachEngine(t *testing.T, f func(t *testing.T, engine string)) {
+	for _, name := range []string{"auto", "portable"} {
+		t.Run(name, func(t *testing.T) { f(t, name) })
+	}
+}
+
+// testLog writes into the test when SLUICE_TEST_LOG is set; a node's log is
+// long, and of interest only to somebody who looks for it.
+func testLog(t testing.TB) *slog.Logger {
+	w := io.Discard
+	if os.Getenv("SLUICE_TEST_LOG") != "" {
+		w = t.Output()
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// upstream is what the bridge is for a node: a stream with RePublish, pulses,
+// and whatever the test publishes.
+type upstream struct {
+	t      testing.TB
+	server *embedded.NATS
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	names  wire.Stream
+}
+
+func newUpstream(t testing.TB) *upstream {
+	t.Helper()
+	server, err := embedded.StartNATS(embedded.NATSOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Shutdown(); err != nil {
+			t.Error(err)
+		}
+	})
+	u := &upstream{t: t, server: server, names: wire.Stream{Name: "SLUICE", Prefix: "sluice"}}
+	if u.nc, err = nats.Connect(server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(u.nc.Close)
+	if u.js, err = jetstream.New(u.nc); err != nil {
+		t.Fatal(err)
+	}
+	u.createStream()
+	u.pulse("e1")
+	return u
+}
+
+func (u *upstream) createStream() {
+	u.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	_, err := u.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: u.names.Name, Subjects: []string{u.names.Log() + ">"}, Storage: jetstream.MemoryStorage,
+		RePublish:   &jetstream.RePublish{Source: u.names.Log() + ">", Destination: u.names.Live() + ">"},
+		AllowDirect: true, MaxMsgsPerSubject: 1000,
+	})
+	if err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+func (u *upstream) pulse(epoch string) {
+	u.t.Helper()
+	var routes route.Table
+	u.store(wire.PulseToken, wire.Pulse{Epoch: epoch, Term: 1, Time: time.Now(), Routes: routes.Hash()}.Encode())
+}
+
+// store puts a message into the stream; the server republishes it.
+func (u *upstream) store(subject string, data []byte) uint64 {
+	u.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	ack, err := u.js.Publish(ctx, u.names.Log()+subject, data)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return ack.Sequence
+}
+
+// publish is what the bridge does with a Redis message that has history.
+func (u *upstream) publish(name, payload string) uint64 {
+	u.t.Helper()
+	return u.store(subject(u.t, name), []byte(payload))
+}
+
+// live is what the bridge does under history=off.
+func (u *upstream) live(name, payload string) {
+	u.t.Helper()
+	if err := u.nc.Publish(u.names.Live()+subject(u.t, name), []byte(payload)); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+func subject(t testing.TB, name string) string {
+	t.Helper()
+	s, err := channel.Subject(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// startNode runs a node on the upstream until the test ends.
+func startNode(t testing.TB, u *upstream, change func(*Config)) *Node {
+	t.Helper()
+	n := startNodeUnready(t, u, change)
+	until(t, "node is ready", func() bool { return n.ready() == nil })
+	return n
+}
+
+func startNodeUnready(t testing.TB, u *upstream, change func(*Config)) *Node {
+	t.Helper()
+	cfg := worker.Default[Config]()
+	cfg.NATS.URL = u.server.URL()
+	cfg.Admin.Addr, cfg.SSENode.Addr = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.SSENode.Name = "n1"
+	cfg.SSENode.Linger = 300 * time.Millisecond
+	cfg.SSENode.DrainDelay, cfg.SSENode.DrainTime = 0, 0
+	if change != nil {
+		change(&cfg)
+	}
+	n, err := New(cfg, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := n.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return n
+}
+
+func base(n *Node) string { return "http://" + n.Addr().String() }
+
+// open connects and reads up to the connected event.
+func open(t testing.TB, n *Node, path string) *sseclient.Stream {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	s, err := sseclient.Open(ctx, base(n)+path, sseclient.Options{})
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	t.Cleanup(s.Close)
+	if ev := next(t, s); ev.Name != "connected" {
+		t.Fatalf("%s: first event is %+v, want connected", path, ev)
+	}
+	return s
+}
+
+// next returns the next event that a page would get.
+func next(t testing.TB, s *sseclient.Stream) sseclient.Event {
+	t.Helper()
+	ev, err := s.NextData(wait)
+	if err != nil {
+		t.Fatalf("next event: %v", err)
+	}
+	return ev
+}
+
+// want checks the next event.
+func want(t testing.TB, s *sseclient.Stream, name, data string) sseclient.Event {
+	t.Helper()
+	ev := next(t, s)
+	if ev.Name != name || ev.Data != data {
+		t.Fatalf("got event %q with data %s, want %q with %s", ev.Name, short(ev.Data), name, short(data))
+	}
+	return ev
+}
+
+func short(s string) string {
+	if len(s) > 200 {
+		s = s[:200] + "…"
+	}
+	b, _ := json.Marshal(s)
+	return string(b)
+}
+
+// until waits for a condition.
+func until(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	limit := time.Now().Add(wait)
+	for !f() {
+		if time.Now().After(limit) {
+			t.Fatalf("waited %s in vain: %s", wait, what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func channelQuery(names ...string) string {
+	var b strings.Builder
+	for i, name := range names {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString("channel=" + url.QueryEscape(name))
+	}
+	return b.String()
+}

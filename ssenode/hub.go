@@ -1,0 +1,216 @@
+package ssenode
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/channel"
+	"sluice/shared/route"
+	"sluice/shared/wire"
+)
+
+const (
+	// inboxSize is how many messages may wait for the dispatcher; more are
+	// dropped by nats.go and counted as slow-consumer.
+	inboxSize = 1 << 16
+	// flushLimit bounds how long a new client waits for the NATS server to
+	// confirm its subscriptions before it is told that it is connected.
+	flushLimit = 2 * time.Second
+)
+
+// hub knows the topics of a node: it subscribes when the first client of a
+// topic comes and unsubscribes a while after the last one left. All
+// subscriptions of a node share one connection and one Go channel, so what
+// arrives has one order.
+type hub struct {
+	nc     *nats.Conn
+	stream wire.Stream
+	routes *route.Table
+	linger time.Duration
+	loops  int
+	log    *slog.Logger
+
+	inbox chan *nats.Msg  // to the dispatcher
+	done  <-chan struct{} // closed when the node ends
+
+	mu     sync.RWMutex      // guards the following fields
+	topics map[string]*topic // by subject
+	bySub  map[*nats.Subscription]*topic
+	idle   []*topic // without clients, by the time they became so
+	n      uint64   // number of the newest frame; written by the dispatcher under the read lock
+
+	flushes chan chan struct{} // topics waiting for the next flush
+}
+
+func newHub(nc *nats.Conn, cfg *Config, loops int, done <-chan struct{}, log *slog.Logger) *hub {
+	return &hub{
+		nc: nc, stream: cfg.Stream, routes: &cfg.Routes, linger: cfg.SSENode.Linger, loops: loops, log: log,
+		inbox:   make(chan *nats.Msg, inboxSize),
+		done:    done,
+		topics:  map[string]*topic{},
+		bySub:   map[*nats.Subscription]*topic{},
+		flushes: make(chan chan struct{}, 1024),
+	}
+}
+
+// join makes the session a client of its topics on its loop. It returns the
+// number of the newest frame that came before: everything later is the
+// session's. The channels returned are closed when the NATS server has
+// confirmed subscriptions that are new; usually there are none.
+func (h *hub) join(want []channel.Pattern, s *session) (n uint64, wait []chan struct{}, err error) {
+	h.mu.Lock()
+	var fresh []chan struct{}
+	for _, p := range want {
+		t, isNew, e := h.topicLocked(p)
+		if e != nil {
+			err = e
+			break
+		}
+		t.refs++
+		t.byLoop[s.loop.index]++
+		if s.wrap {
+			t.wraps.Add(1)
+		}
+		s.subs = append(s.subs, sub{topic: t})
+		if isNew {
+			fresh = append(fresh, t.flushed)
+		}
+		select {
+		case <-t.flushed:
+		default:
+			wait = append(wait, t.flushed)
+		}
+	}
+	n = h.n
+	h.mu.Unlock()
+	if err != nil {
+		h.leave(s)
+		return 0, nil, err
+	}
+	for _, c := range fresh {
+		select {
+		case h.flushes <- c:
+		case <-h.done:
+		}
+	}
+	return n, wait, nil
+}
+
+func (h *hub) topicLocked(p channel.Pattern) (t *topic, isNew bool, err error) {
+	subject := p.Subject()
+	if t := h.topics[subject]; t != nil {
+		return t, false, nil
+	}
+	t = &topic{
+		pattern: p, name: p.String(), literal: p.Literal(),
+		byLoop: make([]int32, h.loops), local: make([]localTopic, h.loops),
+		flushed: make(chan struct{}),
+	}
+	t.ring.evicted = h.n // what came before is not in the ring
+	if t.literal {
+		t.name, err = channel.FromSubject(subject)
+		if err != nil {
+			return nil, false, fmt.Errorf("channel of subject %q: %w", subject, err)
+		}
+		t.route = h.routes.MatchSubject(subject)
+	}
+	t.sub, err = h.nc.ChanSubscribe(h.stream.Live()+subject, h.inbox)
+	if err != nil {
+		return nil, false, fmt.Errorf("subscribe %q: %w", t.name, err)
+	}
+	h.topics[subject] = t
+	h.bySub[t.sub] = t
+	return t, true, nil
+}
+
+// leave is the reverse of join. The topics' local lists are the loop's business.
+func (h *hub) leave(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range s.subs {
+		t := s.subs[i].topic
+		t.refs--
+		t.byLoop[s.loop.index]--
+		if s.wrap {
+			t.wraps.Add(-1)
+		}
+		if t.refs == 0 {
+			t.idle = time.Now().Add(h.linger).UnixNano()
+			h.idle = append(h.idle, t)
+		}
+	}
+}
+
+// sweep unsubscribes topics whose linger is over.
+func (h *hub) sweep(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := 0
+	for ; i < len(h.idle) && h.idle[i].idle <= now.UnixNano(); i++ {
+		t := h.idle[i]
+		h.idle[i] = nil
+		// It may have found a client meanwhile, lost it again and stand later
+		// in the list, too; or be gone already by an earlier entry.
+		if t.refs > 0 || t.idle > now.UnixNano() || h.topics[t.subject()] != t {
+			continue
+		}
+		delete(h.topics, t.subject())
+		delete(h.bySub, t.sub)
+		if err := t.sub.Unsubscribe(); err != nil && !h.nc.IsClosed() {
+			h.log.Debug("unsubscribe", "channel", t.name, "error", err)
+		}
+	}
+	h.idle = h.idle[i:]
+	if len(h.idle) == 0 {
+		h.idle = nil
+	}
+}
+
+// flush tells the NATS server of new subscriptions: one round trip for all that
+// wait. While NATS is away nobody is kept waiting; the subscriptions are sent
+// when it is back.
+func (h *hub) flush(ctx context.Context) {
+	for {
+		var batch []chan struct{}
+		select {
+		case c := <-h.flushes:
+			batch = append(batch, c)
+		case <-ctx.Done():
+			return
+		}
+	more:
+		for {
+			select {
+			case c := <-h.flushes:
+				batch = append(batch, c)
+			default:
+				break more
+			}
+		}
+		if h.nc.IsConnected() {
+			if err := h.nc.FlushTimeout(flushLimit); err != nil {
+				h.log.Warn("NATS has not confirmed subscriptions", "count", len(batch), "error", err)
+			}
+		}
+		for _, c := range batch {
+			close(c)
+		}
+	}
+}
+
+// counts returns how many topics there are and how many have clients.
+func (h *hub) counts() (topics, watched int) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, t := range h.topics {
+		if t.refs > 0 {
+			watched++
+		}
+	}
+	return len(h.topics), watched
+}

@@ -1,0 +1,349 @@
+package ssenode
+
+import (
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/ssenode/engine"
+)
+
+// queueBytes bounds what may wait for a loop; the dispatcher waits for room.
+const queueBytes = 32 << 20
+
+// op is one thing that a loop is given: a frame for the clients of a topic, or
+// a new session. One queue holds both, so a session has its place in the order
+// of frames.
+type op struct {
+	topic   *topic
+	frame   *frame
+	session *session
+	call    func()
+}
+
+// loop is the event side of one engine loop: it owns its sessions and gives
+// them every frame in the dispatcher's order.
+type loop struct {
+	index     int
+	engine    engine.Loop
+	hub       *hub
+	stats     *stats
+	epochText *atomic.Pointer[string] // the node's
+	heartbeat time.Duration
+	stuck     time.Duration
+	retry     time.Duration
+
+	mu     sync.Mutex // guards the following fields
+	queue  []op
+	bytes  int64
+	ending bool // nothing is queued any more
+	room   *sync.Cond
+
+	drainFrom, drainTo atomic.Int64 // Unix nanoseconds, 0: not draining
+
+	// Owned by the loop goroutine.
+	sessions   []*session
+	behind     map[*session]struct{}
+	leaving    []*session
+	spare      []op
+	n          uint64 // number of the newest frame handled
+	seq        uint64 // sequence of the newest frame with history handled
+	ticks      int
+	drainTotal int        // sessions when the drain began
+	dirty      []*topic   // topics with frames in the batch in work
+	touched    []*session // sessions with several subscriptions in the batch
+	scratch    []*frame
+	joined     []byte
+}
+
+func newLoop(i int, e engine.Loop, h *hub, st *stats, epoch *atomic.Pointer[string], s *Settings) *loop {
+	l := &loop{
+		index: i, engine: e, hub: h, stats: st, epochText: epoch,
+		heartbeat: s.Heartbeat, stuck: s.StuckAfter, retry: s.Retry,
+		behind: map[*session]struct{}{},
+	}
+	l.room = sync.NewCond(&l.mu)
+	return l
+}
+
+// epoch is what the node knows of the stream's epoch, "" if nothing.
+func (l *loop) epoch() string {
+	if e := l.epochText.Load(); e != nil {
+		return *e
+	}
+	return ""
+}
+
+// post queues frames, waiting while the loop has too much to do.
+func (l *loop) post(frames []op, bytes int64) {
+	l.mu.Lock()
+	for l.bytes > queueBytes && !l.ending {
+		l.room.Wait()
+	}
+	if !l.ending {
+		l.queue = append(l.queue, frames...)
+		l.bytes += bytes
+	}
+	l.mu.Unlock()
+	l.engine.Wake()
+}
+
+// adopt hands a session over to the loop. It returns false when the node ends.
+func (l *loop) adopt(s *session) bool {
+	l.mu.Lock()
+	ok := !l.ending
+	if ok {
+		l.queue = append(l.queue, op{session: s})
+	}
+	l.mu.Unlock()
+	l.engine.Wake()
+	return ok
+}
+
+// ask runs f on the loop's goroutine, after what is queued. It is dropped when
+// the node ends.
+func (l *loop) ask(f func()) {
+	l.mu.Lock()
+	if !l.ending {
+		l.queue = append(l.queue, op{call: f})
+	}
+	l.mu.Unlock()
+	l.engine.Wake()
+}
+
+// end lets nobody wait for room any more; what is queued is forgotten.
+func (l *loop) end() {
+	l.mu.Lock()
+	l.ending = true
+	l.room.Broadcast()
+	l.mu.Unlock()
+}
+
+// Woken takes what is queued and gives it to the sessions.
+func (l *loop) Woken() {
+	l.mu.Lock()
+	ops := l.queue
+	l.queue = l.spare[:0]
+	l.bytes = 0
+	l.room.Broadcast()
+	l.mu.Unlock()
+	for i := 0; i < len(ops); {
+		switch {
+		case ops[i].session != nil:
+			l.admit(ops[i].session)
+			i++
+			continue
+		case ops[i].call != nil:
+			ops[i].call()
+			i++
+			continue
+		}
+		j := i
+		for j < len(ops) && ops[j].frame != nil {
+			j++
+		}
+		l.sweep(ops[i:j])
+		i = j
+	}
+	l.bury()
+	clear(ops)
+	if cap(ops) <= 1<<14 {
+		l.spare = ops
+	} else {
+		l.spare = nil
+	}
+}
+
+// admit makes the session one of the loop's. It starts behind, at the position
+// where it joined its topics, and so gets exactly what came since.
+func (l *loop) admit(s *session) {
+	if err := l.engine.Add(s.sock, s); err != nil {
+		l.hub.leave(s)
+		l.stats.closed(failed)
+		return
+	}
+	s.at = int32(len(l.sessions))
+	l.sessions = append(l.sessions, s)
+	for i := range s.subs {
+		s.subs[i].topic.local[l.index].add(s, i)
+	}
+	s.behind = true
+	s.since = time.Now().UnixNano()
+	l.behind[s] = struct{}{}
+	s.catchUp()
+}
+
+// drop closes a session; it is taken out of all lists by bury, because a sweep
+// may be in the middle of them.
+func (l *loop) drop(s *session, r reason, cause error) {
+	if s.closed {
+		return
+	}
+	s.closed, s.behind = true, true
+	s.sock.Close()
+	s.rest = nil
+	l.leaving = append(l.leaving, s)
+	l.stats.closed(r)
+	l.stats.debugClose(s, r, cause)
+}
+
+func (l *loop) bury() {
+	for i, s := range l.leaving {
+		l.leaving[i] = nil
+		delete(l.behind, s)
+		last := len(l.sessions) - 1
+		l.sessions[s.at] = l.sessions[last]
+		l.sessions[s.at].at = s.at
+		l.sessions[last] = nil
+		l.sessions = l.sessions[:last]
+		for k := range s.subs {
+			s.subs[k].topic.local[l.index].remove(s, k)
+		}
+		l.hub.leave(s)
+		s.subs = nil
+	}
+	l.leaving = l.leaving[:0]
+}
+
+// Tick does what depends on time: heartbeats, stuck clients, the drain.
+func (l *loop) Tick(now time.Time) {
+	l.ticks++
+	if l.heartbeat > 0 {
+		l.beat()
+	}
+	if l.ticks%4 == 0 {
+		limit := now.Add(-l.stuck).UnixNano()
+		for s := range l.behind {
+			if s.since < limit {
+				l.drop(s, stuck, nil)
+			}
+		}
+	}
+	if from := l.drainFrom.Load(); from != 0 {
+		l.drain(from, l.drainTo.Load(), now.UnixNano())
+	}
+	l.bury()
+}
+
+var heartbeatText = []byte(":heartbeat\n\n")
+
+// beat sends a heartbeat to every k-th session, another residue each tick: each
+// session has its turn once per heartbeat time, and they are spread evenly.
+func (l *loop) beat() {
+	k := max(1, int(l.heartbeat/engine.TickEvery))
+	for i := l.ticks % k; i < len(l.sessions); i += k {
+		if s := l.sessions[i]; !s.behind {
+			s.giveControl(heartbeatText)
+		}
+	}
+}
+
+// drain closes as many sessions as are due by now, each told to come back after
+// a time of its own: the share of the time that is left is the share that stays.
+func (l *loop) drain(from, to, now int64) {
+	l.drainTotal = max(l.drainTotal, len(l.sessions))
+	left := 0
+	if now < to {
+		left = int(math.Ceil(float64(l.drainTotal) * float64(to-now) / float64(to-from)))
+	}
+	for i := len(l.sessions) - 1; i >= left; i-- {
+		s := l.sessions[i]
+		if !s.behind {
+			s.giveControl(appendRetry(nil, l.retry))
+		}
+		l.drop(s, drained, nil)
+	}
+}
+
+// sweep gives a batch of frames to all sessions that are current.
+func (l *loop) sweep(batch []op) {
+	for _, o := range batch {
+		lt := &o.topic.local[l.index]
+		if len(lt.clients) > 0 {
+			if len(lt.pending) == 0 {
+				l.dirty = append(l.dirty, o.topic)
+			}
+			lt.pending = append(lt.pending, o.frame)
+		}
+		if o.frame.seq != 0 {
+			l.seq = o.frame.seq
+		}
+	}
+	l.n = batch[len(batch)-1].frame.n
+	for _, t := range l.dirty {
+		lt := &t.local[l.index]
+		for _, c := range lt.clients {
+			switch {
+			case c.behind:
+			case len(c.subs) == 1 || len(l.dirty) == 1 && !c.overlap:
+				lt.give(c.session)
+			default:
+				// It may have frames of other topics in this batch.
+				c.dirty = append(c.dirty, c.sub)
+				if !c.touched {
+					c.touched = true
+					l.touched = append(l.touched, c.session)
+				}
+			}
+		}
+	}
+	for i, s := range l.touched {
+		l.merge(s)
+		s.touched = false
+		s.dirty = s.dirty[:0]
+		l.touched[i] = nil
+	}
+	l.touched = l.touched[:0]
+	for i, t := range l.dirty {
+		t.local[l.index].done()
+		l.dirty[i] = nil
+	}
+	l.dirty = l.dirty[:0]
+}
+
+// merge gives a session the pending frames of several topics, in order.
+func (l *loop) merge(s *session) {
+	if s.behind {
+		return
+	}
+	if len(s.dirty) == 1 && !s.overlap {
+		s.subs[s.dirty[0]].topic.local[l.index].give(s)
+		return
+	}
+	frames := l.scratch[:0]
+	for _, i := range s.dirty {
+		for _, f := range s.subs[i].topic.local[l.index].pending {
+			if s.takes(int(i), f) {
+				frames = append(frames, f)
+			}
+		}
+	}
+	slices.SortFunc(frames, func(a, b *frame) int { return int(int64(a.n - b.n)) })
+	l.scratch = frames[:0]
+	for rest := frames; len(rest) > 0 && !s.behind; {
+		k := chunkOf(rest, s.wrap)
+		s.give(l.join(rest[:k], s), rest[:k])
+		if rest = rest[k:]; s.behind && !s.closed && len(rest) > 0 {
+			break // its position tells where it goes on
+		}
+	}
+	clear(frames)
+}
+
+// join puts frames one behind the other in the loop's buffer, which the next
+// join overwrites.
+func (l *loop) join(frames []*frame, s *session) []byte {
+	if len(frames) == 1 {
+		return s.bytesOf(frames[0])
+	}
+	b := l.joined[:0]
+	for _, f := range frames {
+		b = append(b, s.bytesOf(f)...)
+	}
+	if cap(b) <= 1<<20 {
+		l.joined = b[:0]
+	}
+	return b
+}

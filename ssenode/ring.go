@@ -1,0 +1,143 @@
+package ssenode
+
+import "time"
+
+// ring holds the recent frames of one topic, oldest first, so that a client
+// that fell behind can go on from its position. It is not safe for concurrent
+// use: the topic's lock guards it.
+type ring struct {
+	buf  []*frame // circular; its length is a power of two, or 0
+	head int      // of the oldest
+	len  int
+	size int64 // bytes of all frames
+	// evicted is the number of the newest frame no longer here: whoever has
+	// seen it, or a later one, misses nothing.
+	evicted uint64
+	// evictedSeq is that frame's sequence in the stream, 0 without history.
+	evictedSeq uint64
+}
+
+func (r *ring) at(i int) *frame { return r.buf[(r.head+i)&(len(r.buf)-1)] }
+
+func (r *ring) push(f *frame) {
+	if r.len == len(r.buf) {
+		grown := make([]*frame, max(4, 2*len(r.buf)))
+		for i := range r.len {
+			grown[i] = r.at(i)
+		}
+		r.buf, r.head = grown, 0
+	}
+	r.buf[(r.head+r.len)&(len(r.buf)-1)] = f
+	r.len++
+	r.size += f.size()
+}
+
+// pop forgets the oldest frame and returns its size.
+func (r *ring) pop() int64 {
+	f := r.at(0)
+	r.buf[r.head] = nil
+	r.head = (r.head + 1) & (len(r.buf) - 1)
+	r.len--
+	r.size -= f.size()
+	r.evicted, r.evictedSeq = f.n, f.seq
+	if r.len == 0 {
+		r.buf, r.head = nil, 0 // an idle channel keeps nothing
+	}
+	return f.size()
+}
+
+// after appends to dst the frames numbered above n, up to and including upTo,
+// oldest first. At most max bytes of them are taken (but at least one frame);
+// more tells that others follow. ok is false when some are no longer here.
+func (r *ring) after(dst []*frame, n, upTo uint64, max int64) (frames []*frame, more, ok bool) {
+	if n < r.evicted {
+		return dst, false, false
+	}
+	lo, hi := 0, r.len
+	for lo < hi {
+		if mid := (lo + hi) / 2; r.at(mid).n <= n {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	first := len(dst)
+	for size := int64(0); lo < r.len && r.at(lo).n <= upTo; lo++ {
+		f := r.at(lo)
+		if size += f.size(); size > max && len(dst) > first {
+			return dst, true, true
+		}
+		dst = append(dst, f)
+	}
+	return dst, false, true
+}
+
+// resumeAt is the number after which a client that lost something goes on: with
+// all that is left, or without history, where late is worthless, with the newest.
+func (r *ring) resumeAt() uint64 {
+	if r.len > 0 {
+		if last := r.at(r.len - 1); last.seq == 0 {
+			return last.n - 1
+		}
+	}
+	return r.evicted
+}
+
+func (f *frame) size() int64 { return int64(len(f.plain) + len(f.wrapped)) }
+
+// ringLog is the order in which frames entered all rings of a node. It lets the
+// dispatcher evict by age and by total size at a constant cost per frame,
+// without a timer or a scan per channel.
+type ringLog struct {
+	entries []ringEntry
+	head    int
+	total   int64
+}
+
+type ringEntry struct {
+	topic *topic
+	n     uint64
+	at    int64 // Unix nanoseconds
+}
+
+// add notes a frame just pushed and evicts what exceeds the bounds: perTopic
+// bytes in its topic (the newest frame always stays), total bytes in all.
+func (l *ringLog) add(t *topic, f *frame, now time.Time, perTopic, total int64) {
+	t.mu.Lock()
+	t.ring.push(f)
+	l.total += f.size()
+	for t.ring.size > perTopic && t.ring.len > 1 {
+		l.total -= t.ring.pop()
+	}
+	t.mu.Unlock()
+	l.entries = append(l.entries, ringEntry{t, f.n, now.UnixNano()})
+	for l.total > total && len(l.entries)-l.head > 1 {
+		l.popOldest()
+	}
+}
+
+// expire evicts what entered before then.
+func (l *ringLog) expire(then time.Time) {
+	for l.head < len(l.entries) && l.entries[l.head].at < then.UnixNano() {
+		l.popOldest()
+	}
+}
+
+// popOldest forgets the oldest entry and its frame, if the frame is still there.
+func (l *ringLog) popOldest() {
+	e := l.entries[l.head]
+	l.entries[l.head] = ringEntry{}
+	l.head++
+	e.topic.mu.Lock()
+	for e.topic.ring.len > 0 && e.topic.ring.at(0).n <= e.n {
+		l.total -= e.topic.ring.pop()
+	}
+	e.topic.mu.Unlock()
+	if l.head == len(l.entries) {
+		l.entries, l.head = nil, 0
+	} else if l.head > 1024 && l.head > len(l.entries)/2 {
+		n := copy(l.entries, l.entries[l.head:])
+		clear(l.entries[n:])
+		l.entries, l.head = l.entries[:n], 0
+	}
+}

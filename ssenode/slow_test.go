@@ -1,0 +1,205 @@
+package ssenode
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/shared/sseclient"
+)
+
+// frozen opens a stream on a connection with a small window and reads nothing.
+func frozen(t *testing.T, n *Node, path string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", n.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	before := n.stats.connects.Load()
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+	until(t, "frozen client is connected", func() bool { return n.stats.connects.Load() > before })
+	return c
+}
+
+// cathy stops reading. That must not keep alice from hearing bob, must not cost
+// more than a ring, and when cathy reads again she sees everything in order up
+// to a gap that she is told of, and goes on after it.
+func TestFrozenClientIsToldOfItsGap(t *testing.T) {
+	eachEngine(t, func(t *testing.T, engine string) {
+		u := newUpstream(t)
+		n := startNode(t, u, func(c *Config) {
+			c.SSENode.Engine = engine
+			c.SSENode.RingBytes = 256 << 10
+		})
+		alice := open(t, n, "/events?channel=loud&channel=quiet")
+		cathy := frozen(t, n, "/events?channel=loud&channel=quiet")
+		const messages = 3000
+		pad := strings.Repeat("x", 1000)
+		go func() {
+			for i := range messages {
+				u.publish("loud", fmt.Sprintf("%d %s", i, pad))
+				if i == messages/2 {
+					u.publish("quiet", "once")
+				}
+			}
+		}()
+		for i := range messages {
+			want(t, alice, "", fmt.Sprintf("%d %s", i, pad))
+			if i == messages/2 {
+				want(t, alice, "", "once")
+			}
+		}
+		until(t, "ring is bounded", func() bool { b := n.stats.ringBytes.Load(); return b > 0 && b <= 256<<10+4<<10 })
+
+		_ = cathy.SetReadDeadline(time.Now().Add(wait))
+		_ = cathy.(*net.TCPConn).SetReadBuffer(1 << 20) // from now on she reads fast
+		r := sseclient.NewReader(afterHead(t, cathy))
+		expect, gaps, once := 0, 0, false
+		for expect < messages {
+			ev, err := r.Next()
+			if err != nil {
+				t.Fatalf("at %d: %v", expect, err)
+			}
+			switch {
+			case ev.Name == "gap":
+				var g gapEvent
+				if err := json.Unmarshal([]byte(ev.Data), &g); err != nil || fmt.Sprint(g.Channels) != "[loud]" || g.Reason != "slow" || g.From == nil || g.To == nil {
+					t.Fatalf("gap: %s, %v", ev.Data, err)
+				}
+				gaps++
+			case ev.Data == "once":
+				once = true
+			case ev.HasData && ev.Name == "":
+				number, _, _ := strings.Cut(ev.Data, " ")
+				i, err := strconv.Atoi(number)
+				if err != nil || i < expect || i > expect && gaps == 0 {
+					t.Fatalf("got %s after %d with %d gaps", short(ev.Data), expect-1, gaps)
+				}
+				expect = i + 1
+			}
+		}
+		if gaps == 0 || !once {
+			t.Errorf("gaps %d, event of the quiet channel %v: want at least one, and true", gaps, once)
+		}
+		if d := n.stats.dropped[slowClient].Load(); d != uint64(gaps) {
+			t.Errorf("counted %d gaps, the client saw %d", d, gaps)
+		}
+		u.publish("loud", "after")
+		for {
+			if ev, err := r.Next(); err != nil {
+				t.Fatal(err)
+			} else if ev.Data == "after" {
+				break
+			}
+		}
+	})
+}
+
+// afterHead skips the response's head.
+func afterHead(t *testing.T, c net.Conn) io.Reader {
+	t.Helper()
+	b := make([]byte, len(streamHead))
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != streamHead {
+		t.Fatalf("head %q, %v", b, err)
+	}
+	return c
+}
+
+// A client that takes nothing for longer than the limit is closed.
+func TestStuckClientIsClosed(t *testing.T) {
+	eachEngine(t, func(t *testing.T, engine string) {
+		u := newUpstream(t)
+		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine; c.SSENode.StuckAfter = 2 * time.Second })
+		frozen(t, n, "/events?channel=loud")
+		payload := strings.Repeat("x", 100<<10)
+		until(t, "the frozen client is closed", func() bool {
+			u.publish("loud", payload)
+			return n.stats.open() == 0
+		})
+		if s, g := n.stats.closes[stuck].Load(), n.stats.closes[clientGone].Load(); s+g != 1 {
+			t.Errorf("closed as stuck %d, client-gone %d: want one of them", s, g)
+		}
+	})
+}
+
+// Latency of 200 clients with and without a frozen one among them: rounds of
+// both in turn on one node, the 99th percentiles compared. The best of three
+// comparisons counts, because the machine has other things to do.
+func TestFrozenClientDelaysNobody(t *testing.T) {
+	eachEngine(t, func(t *testing.T, engine string) {
+		u := newUpstream(t)
+		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine })
+		const clients, messages = 200, 100
+		var streams []*sseclient.Stream
+		for range clients {
+			streams = append(streams, open(t, n, "/events?channel=c"))
+		}
+		round := func() time.Duration {
+			var mu sync.Mutex
+			var all []time.Duration
+			var wg sync.WaitGroup
+			for _, s := range streams {
+				wg.Go(func() {
+					for range messages {
+						ev, err := s.NextData(wait)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						sent, _, _ := strings.Cut(ev.Data, " ")
+						ns, _ := strconv.ParseInt(sent, 10, 64)
+						mu.Lock()
+						all = append(all, time.Duration(time.Now().UnixNano()-ns))
+						mu.Unlock()
+					}
+				})
+			}
+			pad := strings.Repeat("x", 4000)
+			for range messages {
+				u.publish("c", fmt.Sprint(time.Now().UnixNano(), " ", pad))
+			}
+			wg.Wait()
+			slices.Sort(all)
+			return all[len(all)*99/100]
+		}
+		round() // warm-up
+		best := 1e9
+		for range 3 {
+			without := round()
+			c := frozen(t, n, "/events?channel=c")
+			until(t, "the frozen client is behind", func() bool {
+				round()
+				return behind(n) == 1
+			})
+			with := round()
+			c.Close()
+			until(t, "it has left", func() bool { return n.stats.open() == clients })
+			t.Logf("p99 without %s, with %s", without, with)
+			best = min(best, float64(with)/float64(without))
+		}
+		if best > 2 {
+			t.Errorf("p99 with a frozen client is %.1f times that without", best)
+		}
+	})
+}
+
+// behind counts the sessions that are not current.
+func behind(n *Node) (count int) {
+	for _, l := range n.loops {
+		done := make(chan struct{})
+		l.ask(func() { count += len(l.behind); close(done) })
+		<-done
+	}
+	return count
+}

@@ -1,0 +1,215 @@
+// Package ssenode is the node that browsers connect to: it delivers the events
+// of Redis channels, mirrored into NATS by the bridge, as server-sent events.
+// A node keeps no state that another one would need, so any number of them
+// stand behind a load balancer.
+//
+//	browser ── GET /events ──> fasthttp ── request ──> hub ── subscribe if new ──> NATS
+//	                              └── hijacked connection ──> engine loop: session
+//	NATS ──> inbox ──> dispatcher ── frame, encoded once ──> ring of the topic
+//	                       └── to the loops with clients ──> one write for each session
+//
+// A session that cannot keep up has no queue, only a position: when its socket
+// takes bytes again it goes on from there, out of the topics' rings.
+package ssenode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/valyala/fasthttp"
+
+	"sluice/shared/natsconn"
+	"sluice/shared/wire"
+	"sluice/shared/worker"
+	"sluice/ssenode/engine"
+)
+
+// Node is one SSE node.
+type Node struct {
+	cfg      Config
+	log      *slog.Logger
+	ln       net.Listener
+	admin    *worker.Admin
+	nc       *nats.Conn
+	engine   engine.Engine
+	hub      *hub
+	loops    []*loop
+	dispatch *dispatcher
+	learner  *learner
+	server   *fasthttp.Server
+	stats    *stats
+	epoch    atomic.Pointer[string]
+	next     atomic.Uint64 // the loop of the next stream
+	draining atomic.Bool
+	done     chan struct{} // closed when the last loop is told to end
+}
+
+// New opens the node's ports and its connection to NATS, which need not be
+// there yet. Errors name the setting that is wrong.
+func New(cfg Config, log *slog.Logger) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, log: log, stats: &stats{log: log}, done: make(chan struct{})}
+	var err error
+	if n.engine, err = engine.New(cfg.SSENode.Engine, cfg.SSENode.Loops); err != nil {
+		return nil, fmt.Errorf("SSENODE_ENGINE=%q: %w", cfg.SSENode.Engine, err)
+	}
+	if n.ln, err = worker.Listen("SSENODE_ADDR", cfg.SSENode.Addr); err != nil {
+		return nil, err
+	}
+	if n.admin, err = worker.NewAdmin(cfg.Admin.Addr, "ssenode", n.ready, log); err != nil {
+		n.ln.Close()
+		return nil, err
+	}
+	if err := n.connect(); err != nil {
+		n.ln.Close()
+		n.admin.Close()
+		return nil, err
+	}
+	n.stats.register(n.admin.Registry, n.hub)
+	n.server = n.newServer(log)
+	return n, nil
+}
+
+// connect opens the connection to NATS and what hangs on it.
+func (n *Node) connect() error {
+	d := &dispatcher{
+		stats: n.stats, log: n.log, epochText: &n.epoch,
+		ringBytes: n.cfg.SSENode.RingBytes, ringTotal: n.cfg.SSENode.RingTotal, ringAge: n.cfg.SSENode.RingAge,
+		learned: make(chan learned),
+	}
+	n.dispatch = d
+	n.learner = &learner{stream: n.cfg.Stream, log: n.log, kick: make(chan struct{}, 1), out: d.learned}
+	nc, err := natsconn.Open(n.cfg.NATS, "ssenode-"+n.cfg.SSENode.Name, n.log, natsconn.Hooks{
+		Up:   n.learner.again,
+		Down: func() { d.suspect.Store(true) },
+		Error: func(sub *nats.Subscription, err error) {
+			if sub != nil && errors.Is(err, nats.ErrSlowConsumer) {
+				d.slow.add(sub)
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	n.nc, n.learner.nc = nc, nc
+	n.hub = newHub(nc, &n.cfg, len(n.engine.Loops()), n.done, n.log)
+	d.hub = n.hub
+	for i, e := range n.engine.Loops() {
+		n.loops = append(n.loops, newLoop(i, e, n.hub, n.stats, &n.epoch, &n.cfg.SSENode))
+	}
+	d.loops = n.loops
+	d.out, d.outSize = make([][]op, len(n.loops)), make([]int64, len(n.loops))
+	d.pulses, err = nc.ChanSubscribe(n.cfg.Stream.Live()+wire.PulseToken, n.hub.inbox)
+	if err != nil {
+		nc.Close()
+		return fmt.Errorf("subscribe pulse: %w", err)
+	}
+	n.learner.again()
+	return nil
+}
+
+// Addr is where browsers connect.
+func (n *Node) Addr() net.Addr { return n.ln.Addr() }
+
+// AdminAddr is where health and metrics are.
+func (n *Node) AdminAddr() net.Addr { return n.admin.Addr() }
+
+// ready says why a balancer should send no new clients, or nil.
+func (n *Node) ready() error {
+	switch {
+	case n.draining.Load():
+		return errors.New("draining")
+	case !n.nc.IsConnected():
+		return errors.New("not connected to NATS")
+	case n.epoch.Load() == nil || *n.epoch.Load() == "":
+		return errors.New("no pulse of a bridge seen yet")
+	}
+	return nil
+}
+
+// Run serves until the context ends and the node is drained: it takes
+// SSENODE_DRAIN_DELAY and at most SSENODE_DRAIN_TIME longer.
+func (n *Node) Run(ctx context.Context) error {
+	work, stop := context.WithCancel(context.Background())
+	defer stop()
+	var wg sync.WaitGroup
+	for i, l := range n.loops {
+		wg.Go(func() { n.engine.Loops()[i].Run(l) })
+	}
+	wg.Go(func() { n.dispatch.run(work) })
+	wg.Go(func() { n.hub.flush(work) })
+	wg.Go(func() { n.learner.run(work) })
+	broken := make(chan error, 2)
+	wg.Go(func() {
+		if err := n.admin.Run(work); err != nil {
+			broken <- err
+		}
+	})
+	wg.Go(func() {
+		if err := n.server.Serve(n.ln); err != nil {
+			broken <- fmt.Errorf("serve %s: %w", n.ln.Addr(), err)
+		}
+	})
+	n.log.Info("node serves", "addr", n.ln.Addr().String(), "admin", n.admin.Addr().String(),
+		"engine", n.engine.Name(), "loops", len(n.loops), "nats", natsconn.Redact(n.cfg.NATS.URL))
+	var err error
+	select {
+	case <-ctx.Done():
+		n.drain()
+	case err = <-broken:
+		n.closeServer()
+	}
+	for _, l := range n.loops {
+		l.end()
+	}
+	n.nc.Close()
+	close(n.done)
+	stop()
+	for _, l := range n.loops {
+		l.engine.Stop()
+	}
+	wg.Wait()
+	for _, l := range n.loops {
+		for range l.sessions { // what the drain left; the engine has closed them
+			n.stats.closed(shutdown)
+		}
+	}
+	return err
+}
+
+// drain empties the node: not ready, then no new clients, then the streams are
+// closed evenly.
+func (n *Node) drain() {
+	s := &n.cfg.SSENode
+	n.draining.Store(true)
+	n.log.Info("draining", "streams", n.stats.open(), "delay", s.DrainDelay, "time", s.DrainTime)
+	time.Sleep(s.DrainDelay)
+	n.closeServer()
+	now := time.Now()
+	for _, l := range n.loops {
+		l.drainTo.Store(now.Add(s.DrainTime).UnixNano())
+		l.drainFrom.Store(now.UnixNano())
+	}
+	limit := now.Add(s.DrainTime + 4*engine.TickEvery)
+	for n.stats.open() > 0 && time.Now().Before(limit) {
+		time.Sleep(engine.TickEvery / 10)
+	}
+}
+
+// closeServer accepts no more and gives requests in work a moment.
+func (n *Node) closeServer() {
+	end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := n.server.ShutdownWithContext(end); err != nil {
+		n.log.Debug("requests were still in work", "error", err)
+	}
+}
