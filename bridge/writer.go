@@ -1,0 +1,208 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/wire"
+)
+
+const (
+	// maxWindow and maxWindowBytes bound what is under way to the stream.
+	maxWindow      = 4096
+	maxWindowBytes = 16 << 20
+	// ackLimit is how long an acknowledgement may take. A NATS election takes
+	// longer, so a new stream leader always finds a barrier first.
+	ackLimit = time.Second
+	// popBatch is how many messages are taken from the queue at a time.
+	popBatch = 64
+
+	headerExpected = "Nats-Expected-Last-Sequence"
+	headerTTL      = "Nats-TTL"
+)
+
+// headerReserve is what a message needs in bytes beside its payload under the
+// server's max_payload: the version line, two header lines of ours at their
+// longest, the empty line.
+const headerReserve = len("NATS/1.0\r\n") + len(wire.Header) + len(": \r\n") + wire.MaxStamp +
+	len(headerExpected) + len(": \r\n") + 20 + len("\r\n")
+
+// write sends the window again, then what comes, until something is wrong: an
+// error, an acknowledgement that does not come, or the end of the context. What
+// was not acknowledged is in the window then. It returns nil when the bridge is
+// stopping and all is acknowledged.
+func (l *leader) write(ctx context.Context) error {
+	l.attempt++
+	w := newWire(l)
+	for i := range l.window.len() {
+		if err := l.send(w, l.window.at(i)); err != nil {
+			return err
+		}
+	}
+	pulse := time.NewTicker(l.pulse)
+	defer pulse.Stop()
+	check := time.NewTicker(ackLimit / 4)
+	defer check.Stop()
+	progress := time.Now()
+	stopping := l.stopping
+	var batch []message
+	for {
+		for l.window.len() < maxWindow && l.window.bytes < maxWindowBytes {
+			if l.window.len() == 0 {
+				progress = time.Now()
+			}
+			if batch = l.queue.pop(batch[:0], popBatch); len(batch) == 0 {
+				break
+			}
+			if err := l.sendAll(w, batch); err != nil {
+				return err
+			}
+		}
+		l.stats.inFlight.Store(int64(l.window.len()))
+		if stopping == nil && l.window.len() == 0 {
+			return nil // the queue is empty, too
+		}
+		select {
+		case <-stopping:
+			stopping = nil
+		case m := <-l.acks:
+			for more := true; more; {
+				if err := l.acknowledged(m); err != nil {
+					return err
+				}
+				select {
+				case m = <-l.acks:
+				default:
+					more = false
+				}
+			}
+			progress = time.Now()
+		case <-l.queue.ready:
+		case <-pulse.C:
+			if l.window.len() == 0 {
+				progress = time.Now()
+			}
+			p := l.newPulse(l.term, l.epoch, false)
+			if err := l.sendAll(w, []message{{subject: wire.PulseToken, pulse: &p}}); err != nil {
+				return err
+			}
+		case <-check.C:
+			if l.window.len() > 0 && time.Since(progress) > ackLimit {
+				return fmt.Errorf("no acknowledgement for %s", ackLimit)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// sendAll puts messages into the window and sends them. After an error all of
+// them are in the window all the same; live ones are lost.
+func (l *leader) sendAll(w *wireMsg, batch []message) (err error) {
+	for i := range batch {
+		m := &batch[i]
+		if m.live {
+			if err == nil && l.nc.Publish(l.names.Live()+m.subject, bytesOf(m.payload)) == nil {
+				l.stats.live.Add(1)
+			} else {
+				l.stats.dropped[noNATS].Add(1)
+			}
+			continue
+		}
+		l.number++
+		m.number = l.number
+		l.window.push(*m)
+		if err == nil {
+			err = l.send(w, l.window.at(l.window.len()-1))
+		}
+	}
+	clear(batch)
+	return err
+}
+
+// send gives the message the next sequence and publishes it.
+func (l *leader) send(w *wireMsg, m *message) error {
+	l.assigned++
+	m.seq = l.assigned
+	if err := l.nc.PublishMsg(w.of(m, l.term)); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	return nil
+}
+
+// wireMsg is one NATS message that is filled anew for each publish: nats.go
+// has copied it when PublishMsg returns.
+type wireMsg struct {
+	msg, pulse     nats.Msg
+	stamp, expects []string
+	log, inbox     string
+	buf            []byte
+}
+
+func newWire(l *leader) *wireMsg {
+	w := &wireMsg{stamp: []string{""}, expects: []string{""}, log: l.names.Log(), inbox: fmt.Sprintf("%s.%d.", l.inbox, l.attempt)}
+	w.msg.Header = nats.Header{wire.Header: w.stamp, headerExpected: w.expects}
+	w.pulse.Header = nats.Header{wire.Header: w.stamp, headerExpected: w.expects, headerTTL: {pulseTTL}}
+	return w
+}
+
+func (w *wireMsg) of(m *message, term uint64) *nats.Msg {
+	out := &w.msg
+	if m.pulse != nil {
+		out = &w.pulse
+		out.Data = m.pulse.Encode()
+	} else {
+		out.Data = bytesOf(m.payload)
+	}
+	w.buf = wire.Stamp{Term: term, Number: m.number}.Append(w.buf[:0])
+	w.stamp[0] = string(w.buf)
+	w.expects[0] = strconv.FormatUint(m.seq-1, 10)
+	out.Subject = w.log + m.subject
+	out.Reply = w.inbox + strconv.FormatUint(m.number, 10)
+	return out
+}
+
+// bytesOf gives a string's bytes without a copy; nobody writes to them.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// acknowledged takes one answer of the stream.
+func (l *leader) acknowledged(m *nats.Msg) error {
+	attempt, number, ok := replyOf(m.Subject[len(l.inbox)+1:])
+	if !ok || attempt != l.attempt {
+		return nil // of before the last barrier
+	}
+	a, err := parseAck(m)
+	if err != nil {
+		return err
+	}
+	// An acknowledgement is one for all before it, too: each expected the one
+	// before.
+	for l.window.len() > 0 && l.window.at(0).number <= number {
+		first := l.window.at(0)
+		if first.number == number && first.seq != a.Seq {
+			return errors.New("acknowledged with another sequence than expected")
+		}
+		if first.pulse != nil {
+			l.stats.pulseTime.Observe(time.Since(first.pulse.Time).Seconds())
+		} else {
+			l.stats.stored.Add(1)
+		}
+		l.window.pop()
+	}
+	l.acked = max(l.acked, a.Seq)
+	return nil
+}
+
+func replyOf(suffix string) (attempt, number uint64, ok bool) {
+	a, n, _ := strings.Cut(suffix, ".")
+	attempt, err1 := strconv.ParseUint(a, 10, 64)
+	number, err2 := strconv.ParseUint(n, 10, 64)
+	return attempt, number, err1 == nil && err2 == nil
+}
