@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+
+	"sluice/shared/route"
+	"sluice/shared/worker"
+)
+
+// config is what the local run is started with.
+type config struct {
+	Log   worker.Log
+	Redis struct {
+		URL string `desc:"use this Redis instead of the embedded one"`
+	}
+	NATS struct {
+		URL string `desc:"use this NATS (with JetStream) instead of the embedded one"`
+	}
+	Routes route.Table `default:"game:> history=off" desc:"what is special about which channels, for the bridge and the nodes"`
+	Local  struct {
+		Addr      string  `default:":8080" desc:"address of the demo page and of the front of all nodes"`
+		RedisAddr string  `split_words:"true" default:"127.0.0.1:6379" desc:"address of the embedded Redis"`
+		NATSAddr  string  `split_words:"true" default:"127.0.0.1:4222" desc:"address of the embedded NATS"`
+		Nodes     int     `default:"2" desc:"SSE nodes, 1 to 16"`
+		Simulate  string  `default:"all" desc:"scenarios played for the demo page, or none"`
+		Rate      float64 `default:"3" desc:"events per second of each scenario"`
+	}
+}
+
+// Validate checks values that parse but cannot work.
+func (c *config) Validate() error {
+	if c.Local.Nodes < 1 || c.Local.Nodes > 16 {
+		return fmt.Errorf("LOCAL_NODES=%d: want 1 to 16", c.Local.Nodes)
+	}
+	if c.Local.Rate <= 0 || c.Local.Rate > 1000 {
+		return fmt.Errorf("LOCAL_RATE=%g: want more than 0 and at most 1000", c.Local.Rate)
+	}
+	return nil
+}

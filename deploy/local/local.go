@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"sluice/bridge"
+	"sluice/publisher"
+	"sluice/shared/embedded"
+	"sluice/shared/natsconn"
+	"sluice/shared/redisconn"
+	"sluice/shared/worker"
+	"sluice/ssenode"
+)
+
+// local is everything in one process.
+type local struct {
+	cfg    config
+	log    *slog.Logger
+	out    io.Writer
+	redis  *embedded.Redis // nil when REDIS_URL is set
+	nats   *embedded.NATS  // nil when NATS_URL is set
+	bridge *bridge.Bridge
+	nodes  []*ssenode.Node
+	front  *front
+
+	redisURL, natsURL string
+}
+
+// newLocal starts the servers and opens all ports. A taken port is an error
+// that names the setting to change; what was started by then is stopped.
+func newLocal(cfg config, log *slog.Logger, out io.Writer) (l *local, err error) {
+	l = &local{cfg: cfg, log: log, out: out, redisURL: cfg.Redis.URL, natsURL: cfg.NATS.URL}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	// The front first: its port is the one most likely to be taken.
+	ln, err := worker.Listen("LOCAL_ADDR", cfg.Local.Addr)
+	if err != nil {
+		return nil, err
+	}
+	l.front = &front{ln: ln}
+	if l.redisURL == "" {
+		if l.redis, err = embedded.StartRedis(cfg.Local.RedisAddr); err != nil {
+			return nil, taken("LOCAL_REDIS_ADDR", cfg.Local.RedisAddr, "REDIS_URL", err)
+		}
+		l.redisURL = l.redis.URL()
+	}
+	if l.natsURL == "" {
+		if l.nats, err = embedded.StartNATS(embedded.NATSOptions{Addr: cfg.Local.NATSAddr}); err != nil {
+			return nil, taken("LOCAL_NATS_ADDR", cfg.Local.NATSAddr, "NATS_URL", err)
+		}
+		l.natsURL = l.nats.URL()
+	}
+	bc := worker.Default[bridge.Config]()
+	bc.Admin.Addr = "127.0.0.1:0"
+	bc.Redis.URL, bc.NATS.URL, bc.Routes = l.redisURL, l.natsURL, cfg.Routes
+	if l.bridge, err = bridge.New(bc, log.With("worker", "bridge")); err != nil {
+		return nil, err
+	}
+	var addrs []string
+	for i := range cfg.Local.Nodes {
+		nc := worker.Default[ssenode.Config]()
+		nc.Admin.Addr, nc.SSENode.Addr = "127.0.0.1:0", "127.0.0.1:0"
+		nc.SSENode.Name = fmt.Sprintf("node%d", i+1)
+		nc.NATS.URL, nc.Routes = l.natsURL, cfg.Routes
+		nc.SSENode.DrainDelay, nc.SSENode.DrainTime = 0, 0 // Ctrl-C ends at once
+		n, err := ssenode.New(nc, log.With("worker", nc.SSENode.Name))
+		if err != nil {
+			return nil, err
+		}
+		l.nodes = append(l.nodes, n)
+		addrs = append(addrs, n.Addr().String())
+	}
+	l.front = newFront(ln, addrs, log)
+	return l, nil
+}
+
+// taken explains that a port of an embedded server cannot be had.
+func taken(setting, addr, url string, err error) error {
+	return fmt.Errorf("%s=%q: %w (set %s to another address, or %s to the server that runs there)", setting, addr, err, setting, url)
+}
+
+// Run drives everything until the context ends.
+func (l *local) Run(ctx context.Context) error {
+	defer l.close()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.front.run(ctx) })
+	g.Go(func() error { return l.bridge.Run(ctx) })
+	for _, n := range l.nodes {
+		g.Go(func() error { return n.Run(ctx) })
+	}
+	if l.cfg.Local.Simulate != "none" {
+		g.Go(func() error { return l.simulate(ctx) })
+	}
+	l.tell()
+	return g.Wait()
+}
+
+// simulate plays the apps that the demo page shows.
+func (l *local) simulate(ctx context.Context) error {
+	client, err := redisconn.Open(l.redisURL, redisconn.Options{Worker: "simulate"})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	err = publisher.Simulate(ctx, client, publisher.SimulateOptions{
+		Scenarios: strings.Split(l.cfg.Local.Simulate, ","), Rate: l.cfg.Local.Rate,
+	}, l.log.With("worker", "simulate"))
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// tell prints what runs where and what to try.
+func (l *local) tell() {
+	var nodes []string
+	for _, n := range l.nodes {
+		nodes = append(nodes, "http://"+n.Addr().String())
+	}
+	site := "http://" + browsable(l.front.ln.Addr())
+	redis, send := redisconn.Redact(l.redisURL), "go run ./publisher/cmd/publisher"
+	if l.redisURL != "redis://127.0.0.1:6379" {
+		send = "REDIS_URL=" + redis + " " + send
+	}
+	fmt.Fprintf(l.out, `
+  demo page  %s   (front of %s)
+  Redis      %s%s   NATS %s%s
+  admin      bridge http://%s/readyz   nodes http://%s/metrics
+
+  listen     curl -N '%s/events?channel=race-events:demo'
+  publish    %s publish race-events:demo '{"type":"race-start"}'
+             %s send race-events:demo '{"type":"race-start"}'
+
+`, site, strings.Join(nodes, ", "),
+		redis, ifEmbedded(l.redis != nil), natsconn.Redact(l.natsURL), ifEmbedded(l.nats != nil),
+		l.bridge.Addr(), l.nodes[0].AdminAddr(),
+		site, redisCLI(l.redisURL), send)
+}
+
+func ifEmbedded(yes bool) string {
+	if yes {
+		return " (embedded)"
+	}
+	return ""
+}
+
+// redisCLI is the call of redis-cli that reaches the server.
+func redisCLI(url string) string {
+	if url == "redis://127.0.0.1:6379" {
+		return "redis-cli"
+	}
+	return "redis-cli -u " + redisconn.Redact(url)
+}
+
+// browsable turns a listening address into one that a browser can open.
+func browsable(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// close stops the servers, and ports that were opened but not used yet.
+func (l *local) close() {
+	if l.front != nil {
+		l.front.ln.Close()
+	}
+	if l.nats != nil {
+		l.nats.Shutdown()
+	}
+	if l.redis != nil {
+		l.redis.Close()
+	}
+}
