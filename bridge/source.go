@@ -61,6 +61,8 @@ func (s *source) wait(ctx context.Context, b *redisconn.Backoff) bool {
 func (s *source) listen(ctx context.Context, backoff *redisconn.Backoff) error {
 	ps := s.client.Subscribe(ctx)
 	defer ps.Close()
+	// A read under way does not hear of the context.
+	defer context.AfterFunc(ctx, func() { ps.Close() })()
 	expect := 0
 	if globs := s.plan.globs(); len(globs) > 0 {
 		if err := ps.PSubscribe(ctx, globs...); err != nil {

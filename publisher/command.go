@@ -1,0 +1,97 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"runtime"
+
+	"sluice/shared/worker"
+)
+
+const usage = `publisher: puts messages into Redis channels.
+
+Usage:
+  publisher send CHANNEL [DATA] [flags]     publish one message, or the same one many times
+  publisher simulate SCENARIO... [flags]    play the apps of today: race, chat, stocks, ...
+  publisher serve, publisher revoke         not there yet
+  publisher -version
+
+"publisher send -h" and "publisher simulate -h" list flags and examples.
+
+Examples:
+  publisher send race-events:demo '{"type":"race-start"}'
+  publisher simulate all
+
+`
+
+// exitCodes and settings stand at the end of every help text.
+const exitCodes = `
+Exit codes: 0 done; 1 not everything was published (Redis is away, interrupted);
+2 a wrong argument or setting, nothing was published.
+`
+
+// command is one run of the program, with what tests put in its place.
+type command struct {
+	ctx            context.Context
+	name           string // publisher, publisher send, ...
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// Main runs the program with these arguments (without its own name) and returns
+// its exit code.
+func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	c := command{ctx: ctx, name: "publisher", stdin: stdin, stdout: stdout, stderr: stderr}
+	if len(args) == 0 {
+		return c.wrong(errors.New("want send or simulate"))
+	}
+	switch name := args[0]; name {
+	case "-h", "-help", "--help", "help":
+		c.help(usage, nil)
+		return worker.ExitOK
+	case "-version", "--version", "version":
+		fmt.Fprintf(stdout, "publisher %s %s\n", worker.Version(), runtime.Version())
+		return worker.ExitOK
+	case "send":
+		c.name += " send"
+		return c.send(args[1:])
+	case "simulate":
+		c.name += " simulate"
+		return c.simulate(args[1:])
+	case "serve", "revoke":
+		return c.wrong(fmt.Errorf("%s is not there yet; send and simulate are", name))
+	default:
+		return c.wrong(fmt.Errorf("unknown command %q: want send or simulate", name))
+	}
+}
+
+// flags is an empty set; parse errors and help are printed here, not by it.
+func (c command) flags() *flag.FlagSet {
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	return fs
+}
+
+// help prints a text, then flags (if any), exit codes and settings.
+func (c command) help(text string, fs *flag.FlagSet) {
+	fmt.Fprint(c.stdout, text)
+	if fs != nil {
+		fmt.Fprintln(c.stdout, "Flags, before or after the arguments (what follows \"--\" is no flag):")
+		fs.SetOutput(c.stdout)
+		fs.PrintDefaults()
+		fmt.Fprintln(c.stdout)
+	}
+	fmt.Fprint(c.stdout, "Settings are environment variables:\n\n")
+	worker.Usage[Config](c.stdout)
+	fmt.Fprint(c.stdout, exitCodes)
+}
+
+// wrong is for what the user can put right on the command line or in the
+// environment.
+func (c command) wrong(err error) int {
+	fmt.Fprintf(c.stderr, "%s: %v (-h shows how)\n", c.name, err)
+	return worker.ExitSettings
+}

@@ -1,0 +1,70 @@
+package publisher
+
+import (
+	"strings"
+	"testing"
+
+	"sluice/shared/worker"
+)
+
+func TestHelp(t *testing.T) {
+	f := func(args []string, want ...string) {
+		t.Helper()
+		code, out, errs := run(t.Context(), "", args...)
+		if code != worker.ExitOK || errs != "" {
+			t.Errorf("%q: exit %d, stderr %q", args, code, errs)
+		}
+		want = append(want, "Usage:", "Examples:", "Exit codes:")
+		for _, s := range worker.Settings[Config]() {
+			want = append(want, s.Key, s.Default)
+		}
+		for _, w := range want {
+			if !strings.Contains(out, w) {
+				t.Errorf("%q: no %q in %s", args, w, out)
+			}
+		}
+	}
+	type l = []string
+	f(l{"-h"}, "publisher send", "publisher simulate")
+	f(l{"--help"})
+	f(l{"help"})
+	f(l{"send", "-h"}, "-event", "-rate", "standard input")
+	f(l{"send", "c", "d", "--help"}, "-event")
+	f(l{"simulate", "-h"}, append(scenarioNames(), "-rate", "-size", "-bytes", "-for", "-seed")...)
+}
+
+func TestVersion(t *testing.T) {
+	if code, out, _ := run(t.Context(), "", "-version"); code != worker.ExitOK || !strings.HasPrefix(out, "publisher ") {
+		t.Errorf("exit %d, stdout %q", code, out)
+	}
+}
+
+func TestWrongCommands(t *testing.T) {
+	f := func(want string, args ...string) {
+		t.Helper()
+		code, out, errs := run(t.Context(), "", args...)
+		if code != worker.ExitSettings || out != "" || !strings.Contains(errs, want) {
+			t.Errorf("%q: exit %d, stdout %q, stderr %q", args, code, out, errs)
+		}
+	}
+	f("want send or simulate")
+	f("not there yet", "serve")
+	f("not there yet", "revoke", "-sub", "alice")
+	f(`unknown command "publish"`, "publish")
+	f("want the name of a scenario", "simulate")
+	f(`scenario "rase": want race, leaderboard`, "simulate", "race", "rase")
+	f("want more than 0", "simulate", "all", "-rate", "0")
+	f("size 100001", "simulate", "all", "-size", "100001")
+	f("rate 2e+06", "simulate", "all", "-rate", "2e6")
+	f("bytes 16777217", "simulate", "all", "-bytes", "16777217")
+	f("size -1", "simulate", "all", "-size", "-1")
+	f("bytes -1", "simulate", "all", "-bytes", "-1")
+	f("rate NaN", "simulate", "all", "-rate", "NaN")
+	f("for -1s", "simulate", "all", "-for", "-1s")
+	f("not defined: -x", "simulate", "all", "-x")
+	t.Setenv("LOG_FORMAT", "xml")
+	f("LOG_FORMAT", "simulate", "all")
+	t.Setenv("REDIS_URL", "nonsense")
+	t.Setenv("LOG_FORMAT", "json")
+	f("REDIS_URL", "simulate", "all")
+}

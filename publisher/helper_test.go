@@ -1,0 +1,113 @@
+package publisher
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"sluice/shared/embedded"
+)
+
+// patience is how long a test waits for what should come at once.
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// startRedis starts a Redis for one test, a real one where there is one, and
+// points REDIS_URL at it.
+func startRedis(t *testing.T) embedded.RedisServer {
+	t.Helper()
+	s, _ := embedded.StartRedis("127.0.0.1:0"); t.Cleanup(s.Close)
+	t.Setenv("REDIS_URL", s.URL())
+	return s
+}
+
+// subscriber stands for the bridge.
+type subscriber struct {
+	t  *testing.T
+	ch <-chan *redis.Message
+}
+
+// subscribe returns once Redis has confirmed the patterns.
+func subscribe(t *testing.T, url string, patterns ...string) *subscriber {
+	t.Helper()
+	client, err := Open(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ps := client.PSubscribe(context.Background(), patterns...)
+	for range patterns {
+		if _, err := ps.ReceiveTimeout(context.Background(), patience); err != nil {
+			t.Fatalf("subscribe: %v", err)
+		}
+	}
+	ch := ps.Channel(redis.WithChannelSize(1 << 16))
+	t.Cleanup(func() {
+		ps.Close()
+		client.Close()
+		for range ch { // its goroutines end with it
+		}
+	})
+	return &subscriber{t, ch}
+}
+
+func (s *subscriber) next() *redis.Message {
+	s.t.Helper()
+	select {
+	case m := <-s.ch:
+		return m
+	case <-time.After(patience):
+		s.t.Fatal("no message from redis")
+		return nil
+	}
+}
+
+// run is Main with its output.
+func run(ctx context.Context, stdin string, args ...string) (code int, stdout, stderr string) {
+	var out, errs syncBuffer
+	code = Main(ctx, args, strings.NewReader(stdin), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// syncBuffer can be read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func (b *syncBuffer) count(text string) int { return strings.Count(b.String(), text) }
+
+// testLog is a log whose lines can be counted.
+func testLog() (*slog.Logger, *syncBuffer) {
+	b := &syncBuffer{}
+	return slog.New(slog.NewTextHandler(b, nil)), b
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package embedded
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// RedisServer is what TestRedis returns: a *Process, which is a real Redis, or
+// a *Redis, which is not.
+type RedisServer interface {
+	Addr() string
+	URL() string
+	Stop() error    // the port stays reserved for Restart only by luck
+	Restart() error // on the same port
+}
+
+var (
+	_ RedisServer = (*Process)(nil)
+	_ RedisServer = (*Redis)(nil)
+)
+
+// NeedProgram returns the path of the program called name. Without it the test
+// is skipped, but fails where CI=true: there a skipped test is a lost one.
+func NeedProgram(tb testing.TB, name string) string {
+	tb.Helper()
+	path, err := exec.LookPath(name)
+	if name == "redis-server" && err != nil {
+		if found, ok := FindRedisServer(); ok {
+			return found
+		}
+	}
+	if err != nil {
+		missing(tb, name)
+	}
+	return path
+}
+
+func missing(tb testing.TB, name string) {
+	tb.Helper()
+	if os.Getenv("CI") == "true" {
+		tb.Fatalf("needs the program %s, which must be there when CI=true", name)
+	}
+	tb.Skipf("needs the program %s", name)
+}
+
+// TestRedis starts a Redis for the test: the real program where there is one,
+// miniredis otherwise, which is a failure where CI=true. It ends with the test,
+// and a failed test shows its output.
+func TestRedis(tb testing.TB) RedisServer {
+	tb.Helper()
+	if _, ok := FindRedisServer(); ok {
+		return TestRedisProcess(tb)
+	}
+	if os.Getenv("CI") == "true" {
+		missing(tb, "redis-server")
+	}
+	tb.Log("no redis-server: using miniredis")
+	r, err := StartRedis("127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(r.Close)
+	return r
+}
+
+// TestRedisProcess starts a real Redis for the test, or skips it like
+// NeedProgram.
+func TestRedisProcess(tb testing.TB, args ...string) *Process {
+	tb.Helper()
+	NeedProgram(tb, "redis-server")
+	p, err := StartRedisProcess(tb.Context(), tb.TempDir(), args...)
+	return ended(tb, p, err)
+}
+
+// TestNATS starts a NATS server in this process for the test.
+func TestNATS(tb testing.TB) *NATS {
+	tb.Helper()
+	n, err := StartNATS(NATSOptions{StoreDir: tb.TempDir()})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := n.Shutdown(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return n
+}
+
+// TestNATSProcess starts a NATS server as a child process for the test: one
+// that can be killed. o.Dir is set if it is empty.
+func TestNATSProcess(tb testing.TB, o NATSProcessOptions) *Process {
+	tb.Helper()
+	path, err := BuildNATSServer("")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if o.Dir == "" {
+		o.Dir = tb.TempDir()
+	}
+	p, err := StartNATSProcess(tb.Context(), path, o)
+	return ended(tb, p, err)
+}
+
+func ended(tb testing.TB, p *Process, err error) *Process {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := p.Kill(); err != nil {
+			tb.Error(err)
+		}
+		if tb.Failed() {
+			tb.Logf("output of %s:\n%s", p.name, p.Output())
+		}
+	})
+	return p
+}
