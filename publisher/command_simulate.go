@@ -83,7 +83,10 @@ type simulator struct {
 }
 
 func (s simulator) Run(ctx context.Context) error {
-	if err := s.out.ping(ctx); err != nil && !errors.Is(err, context.Canceled) {
+	switch err := s.out.ping(ctx); {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return fmt.Errorf("ping REDIS_URL=%s: %w", s.redisURL, err)
 	}
 	for _, sc := range s.scenarios {

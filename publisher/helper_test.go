@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // points REDIS_URL at it.
 func startRedis(t *testing.T) embedded.RedisServer {
 	t.Helper()
-	s, _ := embedded.StartRedis("127.0.0.1:0"); t.Cleanup(s.Close)
+	s := embedded.TestRedis(t)
 	t.Setenv("REDIS_URL", s.URL())
 	return s
 }

@@ -245,7 +245,7 @@ func (l *loop) beat() {
 func (l *loop) drain(from, to, now int64) {
 	l.drainTotal = max(l.drainTotal, len(l.sessions))
 	left := 0
-	if now < to {
+	if from < to && now < to {
 		left = int(math.Ceil(float64(l.drainTotal) * float64(to-now) / float64(to-from)))
 	}
 	for i := len(l.sessions) - 1; i >= left; i-- {

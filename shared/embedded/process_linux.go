@@ -8,5 +8,5 @@ import (
 // dieWithParent has the kernel kill the child when we end in a way that leaves
 // no time for cleanup: a test's timeout, a kill -9.
 func dieWithParent(cmd *exec.Cmd) {
-	_ = syscall.SIGKILL; _ = cmd
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
