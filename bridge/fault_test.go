@@ -278,10 +278,12 @@ func TestQueueIsBounded(t *testing.T) {
 func TestStopWritesWhatIsQueued(t *testing.T) {
 	r := newRig(t, embedded.NATSOptions{})
 	b, stop := r.lead(nil)
-	go r.flood(5000, 10)
+	flooded := make(chan struct{})
+	go func() { defer close(flooded); r.flood(5000, 10) }()
 	until(t, "many have come", func() bool { return b.stats.received.Load() > 1000 })
 	stop()
 	if got, want := b.stats.stored.Load(), b.stats.received.Load(); got != want {
 		t.Errorf("stored %d of %d", got, want)
 	}
+	<-flooded
 }

@@ -108,7 +108,7 @@ func (l *local) Run(ctx context.Context) error {
 
 // simulate plays the apps that the demo page shows.
 func (l *local) simulate(ctx context.Context) error {
-	client, err := redisconn.Open(l.redisURL, redisconn.Options{Worker: "simulate"})
+	client, err := publisher.Open(l.redisURL)
 	if err != nil {
 		return err
 	}
