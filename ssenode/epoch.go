@@ -17,6 +17,9 @@ import (
 const (
 	askLimit = time.Second
 	askAgain = 500 * time.Millisecond
+	// tellAfter is how long it may fail before the log tells: when all is
+	// started at once the bridge needs a moment.
+	tellAfter = 2 * time.Second
 )
 
 // learner reads the last pulse from the stream when a node starts and whenever
@@ -39,8 +42,8 @@ func (l *learner) again() {
 }
 
 func (l *learner) run(ctx context.Context) {
-	warned := false
 	for {
+		warned, since := false, time.Now()
 		select {
 		case <-l.kick:
 		case <-ctx.Done():
@@ -54,10 +57,9 @@ func (l *learner) run(ctx context.Context) {
 				case <-ctx.Done():
 					return
 				}
-				warned = false
 				break
 			}
-			if !warned && l.nc.IsConnected() && ctx.Err() == nil {
+			if !warned && time.Since(since) > tellAfter && l.nc.IsConnected() && ctx.Err() == nil {
 				l.log.Warn("no pulse in the stream yet: is the bridge running?", "stream", l.stream.Name, "error", err)
 				warned = true
 			}

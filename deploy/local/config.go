@@ -4,12 +4,14 @@ import (
 	"fmt"
 
 	"sluice/shared/route"
-	"sluice/shared/worker"
 )
 
 // config is what the local run is started with.
 type config struct {
-	Log   worker.Log
+	Log struct {
+		Level  string `default:"warn" desc:"debug, info, warn or error"`
+		Format string `default:"text" desc:"text or json"`
+	}
 	Redis struct {
 		URL string `desc:"use this Redis instead of the embedded one"`
 	}

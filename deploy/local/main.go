@@ -17,7 +17,7 @@ func spec() worker.Spec[config] {
 	return worker.Spec[config]{
 		Name:  "local",
 		About: "runs everything in one process, with a demo page",
-		Log:   func(c *config) worker.Log { return c.Log },
+		Log:   func(c *config) worker.Log { return worker.Log(c.Log) },
 		New:   func(c config, log *slog.Logger) (worker.Worker, error) { return newLocal(c, log, os.Stdout) },
 	}
 }

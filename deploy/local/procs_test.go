@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"sluice/shared/embedded"
+	"sluice/shared/redisconn"
+	"sluice/shared/sseclient"
+)
+
+// wait bounds every wait of these tests; only a hang reaches it.
+const wait = 30 * time.Second
+
+// binaries are built once for all tests of this package.
+var binaries = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sluice-bin-")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator),
+		"sluice/bridge/cmd/bridge", "sluice/ssenode/cmd/ssenode", "sluice/publisher/cmd/publisher")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w: %s", err, out)
+	}
+	return dir, nil
+})
+
+// proc is one of our programs, run as an operator runs it: by environment.
+type proc struct {
+	t    testing.TB
+	name string
+	cmd  *exec.Cmd
+	done chan struct{}
+
+	mu  sync.Mutex // guards log
+	log bytes.Buffer
+}
+
+func (p *proc) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.Write(b)
+}
+
+func (p *proc) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+func start(t testing.TB, name string, env ...string) *proc {
+	t.Helper()
+	dir, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proc{t: t, name: name, done: make(chan struct{}), cmd: exec.Command(filepath.Join(dir, name))}
+	// Nothing but what is given: a setting of the machine must not help.
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "ADMIN_ADDR=127.0.0.1:0"}, env...)
+	p.cmd.Stderr = p
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { defer close(p.done); _ = p.cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", name, p.output())
+		}
+	})
+	return p
+}
+
+// says waits for a line of the log and returns what the group in it matched.
+func (p *proc) says(pattern string) string {
+	p.t.Helper()
+	re := regexp.MustCompile(pattern)
+	var found []string
+	until(p.t, p.name+" says "+pattern, func() bool {
+		found = re.FindStringSubmatch(p.output())
+		return found != nil
+	})
+	return found[len(found)-1]
+}
+
+func (p *proc) admin() string { return "http://" + p.says(`admin=(\S+)`) }
+
+func (p *proc) ready() bool {
+	code, _ := fetch(p.t, p.admin()+"/readyz")
+	return code == http.StatusOK
+}
+
+// metric is the sum over the labels of a metric.
+func (p *proc) metric(name string) float64 {
+	p.t.Helper()
+	_, text := fetch(p.t, p.admin()+"/metrics")
+	sum, found := 0.0, false
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, name); ok && (rest[0] == ' ' || rest[0] == '{') {
+			v, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]), 64)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			sum, found = sum+v, true
+		}
+	}
+	if !found {
+		p.t.Fatalf("%s has no metric %s", p.name, name)
+	}
+	return sum
+}
+
+// stop asks the program to end and demands that it does so cleanly.
+func (p *proc) stop() {
+	p.t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+		if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+			p.t.Errorf("%s ended with %d", p.name, code)
+		}
+	case <-time.After(wait):
+		p.t.Errorf("%s does not end", p.name)
+	}
+}
+
+var plainClient = &http.Client{Timeout: wait, Transport: &http.Transport{DisableKeepAlives: true}}
+
+func fetch(t testing.TB, url string) (int, string) {
+	t.Helper()
+	resp, err := plainClient.Get(url)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(b)
+}
+
+func until(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	limit := time.Now().Add(wait)
+	for !f() {
+		if time.Now().After(limit) {
+			t.Fatalf("waited %s in vain: %s", wait, what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// site is an installation: Redis, NATS, a bridge and nodes, each a process.
+type site struct {
+	t      testing.TB
+	redis  embedded.RedisServer
+	nats   *embedded.Process
+	client redis.UniversalClient
+	bridge *proc
+	nodes  []*proc
+}
+
+func newSite(t testing.TB, o embedded.NATSProcessOptions, nodes int, env ...string) *site {
+	t.Helper()
+	s := &site{t: t, redis: embedded.TestRedis(t), nats: embedded.TestNATSProcess(t, o)}
+	var err error
+	if s.client, err = redisconn.Open(s.redis.URL(), redisconn.Options{Worker: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.client.Close() })
+	env = append([]string{"REDIS_URL=" + s.redis.URL(), "NATS_URL=" + s.nats.URL(), "BRIDGE_PULSE=200ms"}, env...)
+	s.bridge = start(t, "bridge", env...)
+	for i := range nodes {
+		s.nodes = append(s.nodes, start(t, "ssenode", append([]string{
+			"SSENODE_ADDR=127.0.0.1:0", fmt.Sprintf("SSENODE_NAME=n%d", i+1), "SSENODE_DRAIN_DELAY=0s", "SSENODE_DRAIN_TIME=500ms",
+		}, env...)...))
+	}
+	s.awaitReady()
+	return s
+}
+
+func (s *site) awaitReady() {
+	s.t.Helper()
+	s.bridge.says(`msg=leading`)
+	for _, p := range append([]*proc{s.bridge}, s.nodes...) {
+		until(s.t, p.name+" is ready", p.ready)
+	}
+}
+
+func (s *site) url(node int) string {
+	return "http://" + s.nodes[node].says(`msg="node serves" addr=(\S+)`)
+}
+
+func (s *site) publish(name, payload string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	if err := s.client.Publish(ctx, name, payload).Err(); err != nil {
+		s.t.Fatalf("publish %q: %v", name, err)
+	}
+}
+
+// open connects to a node and reads up to the connected event.
+func (s *site) open(node int, path string) *sseclient.Stream {
+	s.t.Helper()
+	return openURL(s.t, s.url(node)+path)
+}
+
+func openURL(t testing.TB, url string) *sseclient.Stream {
+	t.Helper()
+	st, err := sseclient.Open(t.Context(), url, sseclient.Options{})
+	if err != nil {
+		t.Fatalf("%s: %v", url, err)
+	}
+	t.Cleanup(st.Close)
+	if ev := next(t, st); ev.Name != "connected" {
+		t.Fatalf("%s: first event %+v", url, ev)
+	}
+	return st
+}
+
+func next(t testing.TB, st *sseclient.Stream) sseclient.Event {
+	t.Helper()
+	ev, err := st.NextData(wait)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ev
+}
+
+func want(t testing.TB, st *sseclient.Stream, name, data string) sseclient.Event {
+	t.Helper()
+	ev := next(t, st)
+	if ev.Name != name || ev.Data != data {
+		t.Fatalf("got %q with %.200q (%d bytes), want %q with %.200q (%d bytes)", ev.Name, ev.Data, len(ev.Data), name, data, len(data))
+	}
+	return ev
+}
