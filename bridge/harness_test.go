@@ -17,6 +17,7 @@ import (
 	"sluice/shared/channel"
 	"sluice/shared/embedded"
 	"sluice/shared/redisconn"
+	"sluice/shared/route"
 	"sluice/shared/wire"
 	"sluice/shared/worker"
 )
@@ -89,6 +90,16 @@ func newRig(t testing.TB, o embedded.NATSOptions) *rig {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// routes parses a ROUTES setting.
+func routes(t testing.TB, text string) route.Table {
+	t.Helper()
+	table, err := route.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *table
 }
 
 func (r *rig) config(change func(*Config)) Config {

@@ -187,9 +187,22 @@ func TestStreamIsMadeAndAdjusted(t *testing.T) {
 // The server has less memory than was asked for: the stream is made smaller.
 func TestMemoryIsBounded(t *testing.T) {
 	r := newRig(t, embedded.NATSOptions{MaxMemory: 20 << 20})
-	r.lead(nil)
-	if c := r.info().Config; c.MaxBytes > 20<<20 || c.MaxBytes < minBytes {
-		t.Errorf("stream of %d bytes in a server with 20 MiB", c.MaxBytes)
+	for _, what := range []string{"made", "found"} { // also by a bridge that wants more than there is
+		_, stop := r.lead(nil)
+		if c := r.info().Config; c.MaxBytes > 8<<20 || c.MaxBytes < 4<<20 {
+			t.Errorf("%s: stream of %d bytes in a server with 20 MiB, want at most 40 %% of them", what, c.MaxBytes)
+		}
+		stop()
+	}
+	// What fits may be set; the rest of the settings is taken over all the same.
+	_, stop := r.lead(func(c *Config) { c.Bridge.MaxBytes = 5 << 20; c.Routes = routes(t, "a history=7/1m") })
+	if c := r.info().Config; c.MaxBytes != 5<<20 {
+		t.Errorf("stream of %d bytes, 5 MiB are set", c.MaxBytes)
+	}
+	stop()
+	r.lead(func(c *Config) { c.Routes = routes(t, "a history=5000/30m") })
+	if c := r.info().Config; c.MaxMsgsPerSubject != 5000 || c.MaxAge != 30*time.Minute || c.MaxBytes < 4<<20 || c.MaxBytes > 8<<20 {
+		t.Errorf("stream of %d bytes, %d messages, %s", c.MaxBytes, c.MaxMsgsPerSubject, c.MaxAge)
 	}
 }
 

@@ -26,7 +26,8 @@ type keeper struct {
 	names wire.Stream
 	cfg   *Config
 	log   *slog.Logger
-	told  bool // of what cannot be changed
+	told  bool  // of what cannot be changed
+	fits  int64 // bytes that the server turned out to have room for, 0: as many as are set
 }
 
 func (k *keeper) wanted(ctx context.Context) jetstream.StreamConfig {
@@ -47,6 +48,11 @@ func (k *keeper) wanted(ctx context.Context) jetstream.StreamConfig {
 	}
 	if k.cfg.Bridge.Storage == "file" {
 		c.Storage = jetstream.FileStorage
+	}
+	if k.fits != 0 {
+		c.MaxBytes = k.fits
+	}
+	if c.Storage == jetstream.FileStorage {
 		return c
 	}
 	if info, err := k.js.AccountInfo(ctx); err == nil && info.Limits.MaxMemory > 0 {
@@ -64,7 +70,10 @@ func (k *keeper) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 	want := k.wanted(ctx)
 	s, err := k.js.Stream(ctx, k.names.Name) // asks for the info
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return k.create(ctx, want)
+		if have, err := k.fit(ctx, want, 0, k.js.CreateStream); err != nil || have != nil {
+			return have, err
+		}
+		return nil, fmt.Errorf("create stream %s: the server has no room for %d bytes", want.Name, minBytes)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look for stream %s: %w", want.Name, err)
@@ -82,29 +91,61 @@ func (k *keeper) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 	if same(have.Config, want) {
 		return have, nil
 	}
-	s, err = k.js.UpdateStream(ctx, want)
-	if err != nil {
-		return nil, fmt.Errorf("adjust stream %s: %w", want.Name, err)
+	if want.MaxBytes <= have.Config.MaxBytes {
+		return k.apply(ctx, want, k.js.UpdateStream)
 	}
-	k.log.Info("stream adjusted", "stream", want.Name)
+	// It may be smaller because there was no room when it was made.
+	if bigger, err := k.fit(ctx, want, have.Config.MaxBytes, k.js.UpdateStream); err != nil || bigger != nil {
+		return bigger, err
+	}
+	k.fits, want.MaxBytes = have.Config.MaxBytes, have.Config.MaxBytes
+	if same(have.Config, want) {
+		return have, nil
+	}
+	return k.apply(ctx, want, k.js.UpdateStream)
+}
+
+// change is CreateStream or UpdateStream.
+type change func(context.Context, jetstream.StreamConfig) (jetstream.Stream, error)
+
+func (k *keeper) apply(ctx context.Context, want jetstream.StreamConfig, do change) (*jetstream.StreamInfo, error) {
+	s, err := do(ctx, want)
+	if err != nil {
+		return nil, fmt.Errorf("create or adjust stream %s of %d bytes: %w", want.Name, want.MaxBytes, err)
+	}
+	k.log.Debug("stream created or adjusted", "stream", want.Name, "storage", want.Storage.String(),
+		"replicas", want.Replicas, "bytes", want.MaxBytes)
 	return s.CachedInfo(), nil
 }
 
-// create halves the size while the server says that it has no room for it.
-func (k *keeper) create(ctx context.Context, want jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
-	for {
-		s, err := k.js.CreateStream(ctx, want)
-		if err == nil {
-			k.log.Info("stream created", "stream", want.Name, "storage", want.Storage.String(), "replicas", want.Replicas, "bytes", want.MaxBytes)
-			return s.CachedInfo(), nil
+// fit applies the configuration with the wanted size, or half of it and so on
+// while the server has no room; it returns nil when not even something above
+// least was possible. A client cannot ask how much memory a server has, but it
+// can reserve as much as its share is of, and then give the rest back.
+func (k *keeper) fit(ctx context.Context, want jetstream.StreamConfig, least int64, do change) (*jetstream.StreamInfo, error) {
+	size := want.MaxBytes
+	for ; want.MaxBytes > least && want.MaxBytes >= minBytes; want.MaxBytes /= 2 {
+		ask := want
+		if want.Storage == jetstream.MemoryStorage {
+			ask.MaxBytes = int64(float64(want.MaxBytes) / memoryShare)
+		}
+		have, err := k.apply(ctx, ask, do)
+		if err == nil && ask.MaxBytes != want.MaxBytes {
+			have, err = k.apply(ctx, want, k.js.UpdateStream)
 		}
 		var api *jetstream.APIError
-		if !errors.As(err, &api) || !slices.Contains(noRoom, int(api.ErrorCode)) || want.MaxBytes/2 < minBytes {
-			return nil, fmt.Errorf("create stream %s of %d bytes: %w", want.Name, want.MaxBytes, err)
+		switch {
+		case err == nil:
+			if want.MaxBytes != size {
+				k.fits = want.MaxBytes
+				k.log.Warn("the NATS server has no room for BRIDGE_MAX_BYTES", "wanted", size, "set", want.MaxBytes)
+			}
+			return have, nil
+		case !errors.As(err, &api) || !slices.Contains(noRoom, int(api.ErrorCode)):
+			return nil, err
 		}
-		k.log.Warn("the NATS server has no room for BRIDGE_MAX_BYTES, trying half", "bytes", want.MaxBytes, "error", err)
-		want.MaxBytes /= 2
 	}
+	return nil, nil //nolint:nilnil // no room is no error
 }
 
 // noRoom are codes of JetStream errors that mean: not so much. They stand for

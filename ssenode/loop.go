@@ -44,7 +44,7 @@ type loop struct {
 	drainFrom, drainTo atomic.Int64 // Unix nanoseconds, 0: not draining
 
 	// Owned by the loop goroutine.
-	sessions   []*session
+	sessions   turns
 	behind     map[*session]struct{}
 	leaving    []*session
 	spare      []op
@@ -62,7 +62,8 @@ func newLoop(i int, e engine.Loop, h *hub, st *stats, epoch *atomic.Pointer[stri
 	l := &loop{
 		index: i, engine: e, hub: h, stats: st, epochText: epoch,
 		heartbeat: s.Heartbeat, stuck: s.StuckAfter, retry: s.Retry,
-		behind: map[*session]struct{}{},
+		sessions: newTurns(int(s.Heartbeat / engine.TickEvery)),
+		behind:   map[*session]struct{}{},
 	}
 	l.room = sync.NewCond(&l.mu)
 	return l
@@ -164,8 +165,7 @@ func (l *loop) admit(s *session) {
 		l.stats.closed(failed)
 		return
 	}
-	s.at = int32(len(l.sessions))
-	l.sessions = append(l.sessions, s)
+	l.sessions.add(s)
 	for i := range s.subs {
 		s.subs[i].topic.local[l.index].add(s, i)
 	}
@@ -193,11 +193,7 @@ func (l *loop) bury() {
 	for i, s := range l.leaving {
 		l.leaving[i] = nil
 		delete(l.behind, s)
-		last := len(l.sessions) - 1
-		l.sessions[s.at] = l.sessions[last]
-		l.sessions[s.at].at = s.at
-		l.sessions[last] = nil
-		l.sessions = l.sessions[:last]
+		l.sessions.remove(s)
 		for k := range s.subs {
 			s.subs[k].topic.local[l.index].remove(s, k)
 		}
@@ -229,12 +225,10 @@ func (l *loop) Tick(now time.Time) {
 
 var heartbeatText = []byte(":heartbeat\n\n")
 
-// beat sends a heartbeat to every k-th session, another residue each tick: each
-// session has its turn once per heartbeat time, and they are spread evenly.
+// beat sends a heartbeat to the sessions whose turn it is.
 func (l *loop) beat() {
-	k := max(1, int(l.heartbeat/engine.TickEvery))
-	for i := l.ticks % k; i < len(l.sessions); i += k {
-		if s := l.sessions[i]; !s.behind {
+	for _, s := range l.sessions.due(l.ticks) {
+		if !s.behind {
 			s.giveControl(heartbeatText)
 		}
 	}
@@ -243,17 +237,20 @@ func (l *loop) beat() {
 // drain closes as many sessions as are due by now, each told to come back after
 // a time of its own: the share of the time that is left is the share that stays.
 func (l *loop) drain(from, to, now int64) {
-	l.drainTotal = max(l.drainTotal, len(l.sessions))
+	l.drainTotal = max(l.drainTotal, l.sessions.n)
 	left := 0
 	if from < to && now < to {
 		left = int(math.Ceil(float64(l.drainTotal) * float64(to-now) / float64(to-from)))
 	}
-	for i := len(l.sessions) - 1; i >= left; i-- {
-		s := l.sessions[i]
-		if !s.behind {
-			s.giveControl(appendRetry(nil, l.retry))
+	excess := l.sessions.n - left
+	for _, list := range l.sessions.lists {
+		for _, s := range list[:min(len(list), max(0, excess))] {
+			if !s.behind {
+				s.giveControl(appendRetry(nil, l.retry))
+			}
+			l.drop(s, drained, nil)
+			excess--
 		}
-		l.drop(s, drained, nil)
 	}
 }
 

@@ -25,7 +25,8 @@ type session struct {
 	behind  bool   // not current; the sweep passes it over
 	closed  bool   // dropped; also behind
 	touched bool   // in loop.touched
-	at      int32  // index in loop.sessions
+	turn    int32  // list in loop.sessions
+	at      int32  // index in that list
 	rest    []byte // of a frame that is begun
 	cursor  uint64 // number of the last frame begun, when behind
 	seq     uint64 // sequence of the last frame with history, when behind

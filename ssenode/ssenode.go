@@ -179,7 +179,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	wg.Wait()
 	for _, l := range n.loops {
-		for range l.sessions { // what the drain left; the engine has closed them
+		for range l.sessions.n { // what the drain left; the engine has closed them
 			n.stats.closed(shutdown)
 		}
 	}
