@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -191,6 +192,7 @@ func newSite(t testing.TB, o embedded.NATSProcessOptions, nodes int, env ...stri
 	for i := range nodes {
 		s.nodes = append(s.nodes, start(t, "ssenode", append([]string{
 			"SSENODE_ADDR=127.0.0.1:0", fmt.Sprintf("SSENODE_NAME=n%d", i+1), "SSENODE_DRAIN_DELAY=0s", "SSENODE_DRAIN_TIME=500ms",
+			"SSENODE_ENGINE=" + cmp.Or(os.Getenv("SLUICE_TEST_ENGINE"), "auto"), // .ci/run runs these tests once more with portable
 		}, env...)...))
 	}
 	s.awaitReady()

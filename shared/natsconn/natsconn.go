@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ const (
 func (s Settings) Validate() error {
 	for u := range strings.SplitSeq(s.URL, ",") {
 		p, err := url.Parse(strings.TrimSpace(u))
-		if err != nil || p.Host == "" {
+		if err != nil || p.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, p.Scheme) {
 			return fmt.Errorf("NATS_URL=%q: want nats://host:port, several separated by commas", Redact(s.URL))
 		}
 	}

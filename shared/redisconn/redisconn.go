@@ -41,10 +41,10 @@ type Options struct {
 func Open(url string, o Options) (redis.UniversalClient, error) {
 	opt, err := parse(url)
 	if err != nil {
-		return nil, fmt.Errorf("REDIS_URL: %w", err)
+		return nil, fmt.Errorf("REDIS_URL=%q: %w (want redis://[user:password@]host:port[/database], rediss:// or unix://)", Redact(url), err)
 	}
 	if opt.Protocol == 3 {
-		return nil, errors.New("REDIS_URL: protocol=3 is not supported: with RESP3 go-redis may lose pub/sub messages")
+		return nil, fmt.Errorf("REDIS_URL=%q: protocol=3 is not supported: with RESP3 go-redis may lose pub/sub messages", Redact(url))
 	}
 	opt.Protocol = 2
 	if opt.ClientName == "" && o.Worker != "" {

@@ -58,7 +58,7 @@ func TestOpenErrorsNameTheSettingAndHideThePassword(t *testing.T) {
 			t.Errorf("%s: no error", url)
 			return
 		}
-		if msg := err.Error(); !strings.HasPrefix(msg, "REDIS_URL: ") || !strings.Contains(msg, want) || strings.Contains(msg, "s3cret") {
+		if msg := err.Error(); !strings.HasPrefix(msg, "REDIS_URL=") || !strings.Contains(msg, want) || strings.Contains(msg, "s3cret") {
 			t.Errorf("%s: %q, want %q in it", url, msg, want)
 		}
 	}

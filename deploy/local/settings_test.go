@@ -1,0 +1,46 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// A program that is set up wrongly does not start; its exit code says that it
+// is the settings, and its last words say which, with which value, and where in
+// it the mistake is.
+func TestBadSettingsStopThePrograms(t *testing.T) {
+	for _, c := range []struct {
+		program, setting string
+		words            []string
+	}{
+		{"bridge", "ROUTES=game:> history=of", []string{"ROUTES", "history=of", "position 16"}},
+		{"ssenode", "ROUTES=a priority=urgent; b", []string{"ROUTES", "priority", "urgent", "position 12"}},
+		{"bridge", "REDIS_URL=localhost:6379", []string{"REDIS_URL", "localhost:6379", "redis://"}},
+		{"bridge", "BRIDGE_PULSE=9m", []string{"BRIDGE_PULSE", "9m"}},
+		{"bridge", "BRIDGE_STORAGE=tape", []string{"BRIDGE_STORAGE", "tape", "file"}},
+		{"ssenode", "NATS_URL=http://x", []string{"NATS_URL", "http://x"}},
+		{"ssenode", "SSENODE_ADDR=nowhere", []string{"SSENODE_ADDR", "nowhere"}},
+		{"ssenode", "SSENODE_ENGINE=steam", []string{"SSENODE_ENGINE", "steam", "epoll"}},
+		{"ssenode", "SSENODE_RETRY=2", []string{"SSENODE_RETRY", "2"}},
+		{"ssenode", "SSENODE_ENDPOINTS=/events=a", []string{"SSENODE_ENDPOINTS", "/events"}},
+		{"ssenode", "LOG_LEVEL=loud", []string{"LOG_LEVEL", "loud"}},
+	} {
+		t.Run(c.program+" "+c.setting, func(t *testing.T) {
+			p := start(t, c.program, c.setting)
+			select {
+			case <-p.done:
+			case <-time.After(wait):
+				t.Fatal("it runs")
+			}
+			if code := p.cmd.ProcessState.ExitCode(); code != 2 {
+				t.Errorf("exit code %d, want 2", code)
+			}
+			for _, word := range c.words {
+				if !strings.Contains(p.output(), word) {
+					t.Errorf("no %q in %q", word, p.output())
+				}
+			}
+		})
+	}
+}
