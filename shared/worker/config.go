@@ -74,8 +74,7 @@ type Setting struct {
 	Desc    string
 }
 
-// Settings lists the variables of C in the order of its fields. READMEs are
-// checked against it.
+// Settings lists the variables of C in the order of its fields.
 func Settings[C any]() []Setting {
 	var c C
 	var list []Setting
@@ -89,6 +88,20 @@ func Settings[C any]() []Setting {
 		list = append(list, Setting{Key: f[0], Default: f[1], Desc: f[2]})
 	}
 	return list
+}
+
+// SettingsTable is Settings as the table of a README, which a test compares.
+func SettingsTable[C any]() string {
+	var b strings.Builder
+	b.WriteString("| setting | default | meaning |\n|---|---|---|\n")
+	for _, s := range Settings[C]() {
+		def := s.Default
+		if def != "" {
+			def = "`" + def + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", s.Key, def, s.Desc)
+	}
+	return b.String()
 }
 
 // Usage prints the table of settings that -h shows.

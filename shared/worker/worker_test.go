@@ -117,6 +117,13 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+func TestSettingsTable(t *testing.T) {
+	table := SettingsTable[config]()
+	if !strings.HasSuffix(table, "| `TEST_PAUSE` | `3s` | a pause |\n| `TEST_COUNT` |  | a number |\n") {
+		t.Errorf("the table is\n%s", table)
+	}
+}
+
 // The first signal drains, the second one ends the process at once.
 func TestSignals(t *testing.T) {
 	exe, err := os.Executable()
