@@ -29,6 +29,7 @@ import (
 	"sluice/shared/natsconn"
 	"sluice/shared/redisconn"
 	"sluice/shared/route"
+	"sluice/shared/wire"
 	"sluice/shared/worker"
 )
 
@@ -79,11 +80,13 @@ func New(cfg Config, log *slog.Logger) (*Bridge, error) {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
 	b.queue = newQueue(cfg.Bridge.QueueBytes)
-	b.source = &source{client: b.redis, plan: newPlan(cfg.Bridge.Patterns), take: b.take, log: log}
+	b.source = &source{client: b.redis, plan: newPlan(cfg.Bridge.Patterns), take: b.take, lost: b.lost, log: log}
 	b.leader = &leader{
 		nc: b.nc, queue: b.queue, names: cfg.Stream, routes: cfg.Routes.Hash(), pulse: cfg.Bridge.Pulse,
 		keeper: &keeper{nc: b.nc, js: js, names: cfg.Stream, cfg: &cfg, log: log},
 		stats:  b.stats, log: log, name: newEpoch(), stopping: make(chan struct{}),
+		keepEvery: max(time.Second, cfg.Routes.MaxAge()/keptPulses), refused: &b.refuse,
+		lost: func() { b.mark(wire.GapUpstream) },
 	}
 	b.stats.register(b.admin.Registry, b)
 	return b, nil
@@ -161,6 +164,7 @@ func (b *Bridge) take(name, payload string) {
 	}
 	// The server closes the connection of whoever sends more.
 	if limit := int(b.nc.MaxPayload()) - headerReserve; len(payload) > limit {
+		b.refuse.lose(subject)
 		b.drop(tooLarge, name, len(payload), limit)
 		return
 	}
@@ -169,6 +173,8 @@ func (b *Bridge) take(name, payload string) {
 	case !ok:
 		b.stats.dropped[queueFull].Add(1)
 		if !b.full {
+			// Between what was taken before and what will be after.
+			b.mark(wire.GapDropped)
 			b.log.Error("the queue to NATS is full: messages are dropped until there is room", "bytes", b.queue.max)
 		}
 		b.full = true
@@ -176,6 +182,18 @@ func (b *Bridge) take(name, payload string) {
 		b.full = false
 		b.log.Info("the queue to NATS has room again", "dropped in all", b.stats.dropped[queueFull].Load())
 	}
+}
+
+// lost tells all clients that messages from Redis may be missing before those
+// that come now.
+func (b *Bridge) lost() {
+	if b.leader.leads.Load() {
+		b.mark(wire.GapUpstream)
+	}
+}
+
+func (b *Bridge) mark(reason string) {
+	b.queue.push(message{subject: wire.GapToken, mark: &wire.Mark{Reason: reason, Time: time.Now().UTC()}})
 }
 
 func (b *Bridge) drop(d drop, name string, size, limit int) {

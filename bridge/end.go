@@ -14,10 +14,11 @@ import (
 
 // end is what stands at the end of the stream.
 type end struct {
-	seq   uint64        // of the last message, also when that has gone already
-	stamp wire.Stamp    // of the last bridge's message still there, zero if none
-	pulse wire.Pulse    // the last one, zero if none
-	age   time.Duration // of that pulse, by the server's clock
+	seq      uint64        // of the last message, also when that has gone already
+	stamp    wire.Stamp    // of the last bridge's message still there, zero if none
+	pulse    wire.Pulse    // the last one, zero if none
+	age      time.Duration // of that pulse, by the server's clock
+	pulseSeq uint64        // its sequence
 }
 
 // stored is a message as the stream's leader gives it out.
@@ -76,7 +77,7 @@ func (k *keeper) readEnd(ctx context.Context) (end, error) {
 	if e.pulse, err = wire.ParsePulse(p.Data); err != nil {
 		return end{}, err
 	}
-	e.age = info.TimeStamp.Sub(p.Time)
+	e.age, e.pulseSeq = info.TimeStamp.Sub(p.Time), p.Seq
 	return e, nil
 }
 

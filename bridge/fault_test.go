@@ -45,9 +45,9 @@ func checkWhole(t *testing.T, got []int, count int) {
 // nothing is stored twice, nothing is lost, the order stays.
 func TestLostAcknowledgements(t *testing.T) {
 	r := newRig(t, embedded.NATSOptions{})
-	p := newProxy(t, r.nats.Addr())
+	p := embedded.TestProxy(t, r.nats.Addr())
 	b, _ := r.lead(func(c *Config) {
-		c.NATS.URL = "nats://" + p.addr()
+		c.NATS.URL = "nats://" + p.Addr()
 		if err := c.Routes.Decode("c:> history=100000/10m"); err != nil {
 			t.Fatal(err)
 		}
@@ -62,14 +62,14 @@ func TestLostAcknowledgements(t *testing.T) {
 	}
 	for round := range 3 {
 		send(200)
-		p.swallow.Store(true)
+		p.Swallow.Store(true)
 		send(200)
 		if round == 1 {
 			// Not even cut: only the missing acknowledgements tell.
 			until(t, "the bridge rewinds", func() bool { return b.stats.rewinds.Load() > uint64(round) })
 		}
-		p.cut()
-		p.swallow.Store(false)
+		p.Cut()
+		p.Swallow.Store(false)
 		send(200)
 		until(t, "all is stored", func() bool { return b.stats.stored.Load() >= uint64(count) })
 	}
@@ -139,8 +139,8 @@ func TestNATSRestartWithoutFiles(t *testing.T) {
 // Redis goes away and comes back; so does one that only falls silent.
 func TestRedisLink(t *testing.T) {
 	r := newRig(t, embedded.NATSOptions{})
-	p := newProxy(t, r.redis.Addr())
-	b, _ := r.lead(func(c *Config) { c.Redis.URL = "redis://" + p.addr() })
+	p := embedded.TestProxy(t, r.redis.Addr())
+	b, _ := r.lead(func(c *Config) { c.Redis.URL = "redis://" + p.Addr() })
 	works := func(text string) {
 		t.Helper()
 		until(t, "the bridge is subscribed", func() bool { return b.ready() == nil })
@@ -148,15 +148,15 @@ func TestRedisLink(t *testing.T) {
 		r.want("a", text)
 	}
 	works("first")
-	p.cut()
+	p.Cut()
 	until(t, "a new link", func() bool { return b.source.links.Load() == 2 })
 	works("after a cut")
-	p.swallow.Store(true)
+	p.Swallow.Store(true)
 	start := time.Now()
 	until(t, "silence is noticed", func() bool { return !b.source.up.Load() })
 	t.Logf("silence noticed after %s", time.Since(start).Round(time.Millisecond))
-	p.cut()
-	p.swallow.Store(false)
+	p.Cut()
+	p.Swallow.Store(false)
 	works("after silence")
 	if err := r.redis.Restart(); err != nil {
 		t.Fatal(err)

@@ -49,6 +49,11 @@ type leader struct {
 	log    *slog.Logger
 	name   string // of this run, random
 
+	keepEvery time.Duration // between two pulses kept as long as events
+	refused   *refusals
+	// lost is called when a term begins: what came before may not be in the stream.
+	lost func()
+
 	stopping chan struct{} // closed when nothing comes from Redis any more
 	leads    atomic.Bool   // what comes from Redis is this bridge's to write
 
@@ -63,6 +68,10 @@ type leader struct {
 	inbox    string
 	acks     chan *nats.Msg
 	waiting  bool // was told
+
+	digest    wire.Digest
+	kept      time.Time // of the last pulse kept as long as events
+	lastPulse uint64    // sequence of the last pulse known to be stored
 }
 
 // run leads, or waits to, until the context ends.
@@ -105,7 +114,7 @@ func (l *leader) establish(ctx context.Context) bool {
 				}
 				continue
 			}
-			if err = l.barrier(ctx, e.seq, term, epoch); err == nil {
+			if err = l.barrier(ctx, e, term, epoch); err == nil {
 				return true
 			}
 		}
@@ -216,7 +225,7 @@ func (l *leader) begin(term uint64, epoch string, number uint64) {
 
 // barrier writes the marked pulse after sequence seq and waits for its
 // acknowledgement.
-func (l *leader) barrier(ctx context.Context, seq, term uint64, epoch string) error {
+func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) error {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	// The last number stored: what is left in the window was not.
@@ -225,10 +234,15 @@ func (l *leader) barrier(ctx context.Context, seq, term uint64, epoch string) er
 		number = l.number - uint64(l.window.len())
 	}
 	p := l.newPulse(term, epoch, true)
+	if term == l.term {
+		p.Since = l.lastPulse
+	} else if epoch == e.pulse.Epoch {
+		p.Since = e.pulseSeq
+	}
 	m := nats.NewMsg(l.names.Log() + wire.PulseToken)
 	m.Data = p.Encode()
 	m.Header.Set(wire.Header, wire.Stamp{Term: term, Number: number}.String())
-	m.Header.Set(headerExpected, strconv.FormatUint(seq, 10))
+	m.Header.Set(headerExpected, strconv.FormatUint(e.seq, 10))
 	answer, err := l.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {
 		return fmt.Errorf("write barrier: %w", err)
@@ -239,11 +253,16 @@ func (l *leader) barrier(ctx context.Context, seq, term uint64, epoch string) er
 	}
 	if term != l.term {
 		l.begin(term, epoch, number)
+		if e.pulse.Epoch != "" {
+			l.lost() // between the last leader and this one
+		}
 		l.log.Info("leading", "term", term, "epoch", epoch, "sequence", a.Seq)
 	} else {
 		l.log.Info("writing to the stream again", "term", term, "sequence", a.Seq, "to send again", l.window.len())
 	}
 	l.acked, l.assigned, l.waiting = a.Seq, a.Seq, false
+	l.lastPulse, l.kept = a.Seq, p.Time
+	l.digest.Reset() // nodes compare everything up to here
 	l.leads.Store(true)
 	// Live events are worthless when late.
 	late := l.queue.remove(func(m *message) bool { return m.live })

@@ -27,6 +27,7 @@ type stats struct {
 	received atomic.Uint64
 	stored   atomic.Uint64
 	live     atomic.Uint64
+	marks    atomic.Uint64
 	dropped  [drops]atomic.Uint64
 	rewinds  atomic.Uint64
 	inFlight atomic.Int64
@@ -63,6 +64,7 @@ func (s *stats) register(reg prometheus.Registerer, b *Bridge) {
 	counter("received_total", "Messages taken from Redis while leading.", nil, &s.received)
 	counter("stored_total", "Messages acknowledged by the stream.", nil, &s.stored)
 	counter("live_total", "Messages of history=off channels sent to nodes.", nil, &s.live)
+	counter("gap_marks_total", "Gap marks acknowledged by the stream.", nil, &s.marks)
 	for d := range drops {
 		counter("dropped_total", "Messages not mirrored, by reason.", prometheus.Labels{"reason": d.String()}, &s.dropped[d])
 	}

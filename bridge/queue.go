@@ -12,6 +12,8 @@ type message struct {
 	payload string
 	live    bool        // history=off: straight to the nodes
 	pulse   *wire.Pulse // instead of a payload
+	mark    *wire.Mark  // likewise
+	keep    bool        // a pulse that is kept as long as events
 	number  uint64      // within the term, given by the writer
 	seq     uint64      // that it should get in the stream, likewise
 }
@@ -38,10 +40,10 @@ func newQueue(max int64) *queue {
 	return &queue{max: max, ready: make(chan struct{}, 1)}
 }
 
-// push returns false when there is no room.
+// push returns false when there is no room. For a mark there always is.
 func (q *queue) push(m message) bool {
 	q.mu.Lock()
-	if q.bytes+m.size() > q.max {
+	if q.bytes+m.size() > q.max && m.mark == nil {
 		q.mu.Unlock()
 		return false
 	}

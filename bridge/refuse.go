@@ -2,19 +2,64 @@ package bridge
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"time"
+
+	"sluice/shared/wire"
 )
 
 // maxRefused bounds the names remembered for logging each once.
 const maxRefused = 1000
 
-// refusals logs a channel's refusal once, however many messages follow.
+const (
+	// maxMarked bounds the subjects named in one gap mark; with more of them it
+	// speaks of all.
+	maxMarked = 100
+	// markEvery keeps a publisher of refused messages from filling the stream
+	// with gap marks.
+	markEvery = time.Second
+)
+
+// refusals logs a channel's refusal once, however many messages follow, and
+// collects for the clients which channels lost something.
 type refusals struct {
 	log *slog.Logger
-	mu  sync.Mutex // guards seen
+	mu  sync.Mutex // guards the following fields
 	// seen holds name and reason; when it is full nothing more is logged, only
 	// counted.
-	seen map[string]bool
+	seen   map[string]bool
+	lost   map[string]bool // subjects since the last mark
+	marked time.Time
+}
+
+// lose notes that a message on the subject was not mirrored.
+func (r *refusals) lose(subject string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lost == nil {
+		r.lost = map[string]bool{}
+	}
+	if len(r.lost) <= maxMarked {
+		r.lost[subject] = true
+	}
+}
+
+// take returns a mark of what was lost, or nil.
+func (r *refusals) take() *wire.Mark {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if len(r.lost) == 0 || now.Sub(r.marked) < markEvery {
+		return nil
+	}
+	m := &wire.Mark{Reason: wire.GapDropped, Time: now.UTC()}
+	if len(r.lost) <= maxMarked {
+		m.Subjects = slices.Sorted(maps.Keys(r.lost))
+	}
+	r.lost, r.marked = nil, now
+	return m
 }
 
 func (r *refusals) note(d drop, channel string, size, limit int) {

@@ -27,6 +27,7 @@ type source struct {
 	client redis.UniversalClient
 	plan   plan
 	take   func(channel, payload string) // on the reader's goroutine; must not block
+	lost   func()                        // after the link was lost and is there again; likewise
 	log    *slog.Logger
 	up     atomic.Bool
 	links  atomic.Uint64 // how often the subscription was made
@@ -102,7 +103,9 @@ func (s *source) listen(ctx context.Context, backoff *redisconn.Backoff) error {
 			}
 			if expect--; expect == 0 {
 				s.up.Store(true)
-				s.links.Add(1)
+				if s.links.Add(1) > 1 {
+					s.lost()
+				}
 				backoff.Reset()
 				s.log.Info("subscribed to Redis", "patterns", len(s.plan.globs()), "channels", len(s.plan.names()))
 			}

@@ -21,6 +21,12 @@ const (
 	// ackLimit is how long an acknowledgement may take. A NATS election takes
 	// longer, so a new stream leader always finds a barrier first.
 	ackLimit = time.Second
+	// digestBytes bounds the digest of a pulse; a fuller one is sent early.
+	digestBytes = 32 << 10
+	// keptPulses is how many pulses within the stream's age are kept as long as
+	// events. With them the stream's first sequence tells how far back it
+	// reaches, however quiet it was.
+	keptPulses = 100
 	// popBatch is how many messages are taken from the queue at a time.
 	popBatch = 64
 
@@ -89,8 +95,7 @@ func (l *leader) write(ctx context.Context) error {
 			if l.window.len() == 0 {
 				progress = time.Now()
 			}
-			p := l.newPulse(l.term, l.epoch, false)
-			if err := l.sendAll(w, []message{{subject: wire.PulseToken, pulse: &p}}); err != nil {
+			if err := l.sendPulse(w); err != nil {
 				return err
 			}
 		case <-check.C:
@@ -101,6 +106,21 @@ func (l *leader) write(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// sendPulse writes what is to be told about messages lost since the last one,
+// and a pulse.
+func (l *leader) sendPulse(w *wireMsg) error {
+	batch := make([]message, 0, 2)
+	if m := l.refused.take(); m != nil {
+		batch = append(batch, message{subject: wire.GapToken, mark: m})
+	}
+	p := l.newPulse(l.term, l.epoch, false)
+	keep := p.Time.Sub(l.kept) >= l.keepEvery
+	if keep {
+		l.kept = p.Time
+	}
+	return l.sendAll(w, append(batch, message{subject: wire.PulseToken, pulse: &p, keep: keep}))
 }
 
 // sendAll puts messages into the window and sends them. After an error all of
@@ -124,6 +144,9 @@ func (l *leader) sendAll(w *wireMsg, batch []message) (err error) {
 		}
 	}
 	clear(batch)
+	if err == nil && l.digest.Size() > digestBytes {
+		err = l.sendPulse(w)
+	}
 	return err
 }
 
@@ -131,6 +154,16 @@ func (l *leader) sendAll(w *wireMsg, batch []message) (err error) {
 func (l *leader) send(w *wireMsg, m *message) error {
 	l.assigned++
 	m.seq = l.assigned
+	switch {
+	case m.pulse != nil:
+		// With what is true now: when all is sent again sequences are others, and
+		// after the stream was lost the epoch, too.
+		m.pulse.Epoch, m.pulse.Term, m.pulse.Digest = l.epoch, l.term, l.digest.Take()
+	case m.mark != nil:
+		m.mark.Epoch, m.mark.Term = l.epoch, l.term
+	default:
+		l.digest.Add(m.subject, m.seq)
+	}
 	if err := l.nc.PublishMsg(w.of(m, l.term)); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
@@ -155,10 +188,15 @@ func newWire(l *leader) *wireMsg {
 
 func (w *wireMsg) of(m *message, term uint64) *nats.Msg {
 	out := &w.msg
-	if m.pulse != nil {
-		out = &w.pulse
+	switch {
+	case m.pulse != nil:
+		if !m.keep {
+			out = &w.pulse
+		}
 		out.Data = m.pulse.Encode()
-	} else {
+	case m.mark != nil:
+		out.Data = m.mark.Encode()
+	default:
 		out.Data = bytesOf(m.payload)
 	}
 	w.buf = wire.Stamp{Term: term, Number: m.number}.Append(w.buf[:0])
@@ -189,9 +227,13 @@ func (l *leader) acknowledged(m *nats.Msg) error {
 		if first.number == number && first.seq != a.Seq {
 			return errors.New("acknowledged with another sequence than expected")
 		}
-		if first.pulse != nil {
+		switch {
+		case first.pulse != nil:
+			l.lastPulse = first.seq
 			l.stats.pulseTime.Observe(time.Since(first.pulse.Time).Seconds())
-		} else {
+		case first.mark != nil:
+			l.stats.marks.Add(1)
+		default:
 			l.stats.stored.Add(1)
 		}
 		l.window.pop()

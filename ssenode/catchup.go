@@ -1,86 +1,174 @@
 package ssenode
 
-import (
-	"slices"
-
-	"sluice/shared/wire"
-)
+import "slices"
 
 // chunk is about how many bytes are joined for one write, as many as a client's
 // kernel buffer holds.
 const chunk = 64 << 10
 
 // catchUp brings a session that is behind forward from its position: first the
-// rest of the frame that is begun, then what its topics' rings hold up to where
-// the loop is. It ends when the session is current or its socket full again.
+// rest of what is begun, then what its topics hold up to where the loop is. It
+// ends when the session is current, its socket full again, or history has to be
+// fetched.
 func (s *session) catchUp() {
 	l := s.loop
-	for !s.closed {
-		if len(s.rest) > 0 {
-			n, err := s.sock.Write(s.rest)
-			if err != nil {
-				l.drop(s, clientGone, err)
-				return
-			}
-			l.stats.out(0, n)
-			if s.rest = s.rest[n:]; len(s.rest) > 0 {
-				return
-			}
-			s.rest = nil
-		}
-		frames, upTo, lost := s.missed(l.scratch[:0])
-		l.scratch = frames[:0]
-		switch {
-		case lost != nil:
-			l.stats.dropped[slowClient].Add(1)
-			s.rest = s.gap(lost)
-			continue // what the rings still hold follows it
-		case len(frames) == 0 && upTo == l.n:
-			s.behind, s.told = false, nil
-			delete(l.behind, s)
+	for !s.closed && s.behind {
+		if !s.writeRest() {
 			return
 		}
-		buf := l.join(frames, s)
+		if s.early {
+			return
+		}
+		switch {
+		case s.cursor < l.restarted.n:
+			s.afterRestart()
+			continue
+		case s.start != nil:
+			if s.waiting {
+				return
+			}
+			s.begin()
+			continue
+		case s.replaying:
+			if !s.replay() {
+				return
+			}
+			continue
+		case s.cursor < l.forgotten:
+			// Marks that it had to be told of are not known any more.
+			s.cursor = l.forgotten
+			s.lose(s.lossOf(gapUpstream, anyTopic))
+			continue
+		}
+		upTo := l.n
+		m := l.nextMark(s, s.cursor)
+		if m != nil {
+			upTo = m.n
+		}
+		frames, upTo, lost := s.missed(l.scratch[:0], upTo)
+		l.scratch = frames[:0]
+		if lost != nil {
+			s.lose(lost)
+			continue
+		}
+		if s.replaying {
+			continue
+		}
+		if len(frames) == 0 && upTo == l.n && m == nil {
+			s.current()
+			return
+		}
+		if !s.write(frames) {
+			return
+		}
+		s.cursor = upTo
+		if m != nil && upTo == m.n {
+			s.tell(m)
+		}
+	}
+}
+
+// current ends catching up.
+func (s *session) current() {
+	s.behind, s.slow, s.told = false, false, nil
+	delete(s.loop.behind, s)
+	if !s.unsettled && s.given == 0 {
+		s.beat(nil) // its first position
+	}
+	s.polled()
+}
+
+// writeRest returns false when the socket takes no more, or the session closed.
+func (s *session) writeRest() bool {
+	if len(s.rest) == 0 {
+		return true
+	}
+	n, err := s.sock.Write(s.rest)
+	if err != nil {
+		s.loop.drop(s, clientGone, err)
+		return false
+	}
+	s.loop.stats.out(0, n)
+	if s.rest = s.rest[n:]; len(s.rest) == 0 {
+		s.rest = nil
+	}
+	return s.rest == nil
+}
+
+// write gives frames; it returns false when the socket took only a part.
+func (s *session) write(frames []*frame) bool {
+	l := s.loop
+	defer clear(frames) // the scratch space does not keep them alive
+	if s.poll != nil {
+		k := s.poll.take(frames, s)
+		s.passed(frames[:k])
+		s.polled()
+		return k == len(frames) && !s.closed
+	}
+	for rest := frames; len(rest) > 0; {
+		k := chunkOf(rest, s.wrap)
+		buf := l.join(rest[:k], s)
 		n, err := s.sock.Write(buf)
 		if err != nil {
 			l.drop(s, clientGone, err)
-			return
+			return false
 		}
-		l.stats.out(len(frames), n)
+		l.stats.out(k, n)
 		if n < len(buf) {
-			s.cutAt(frames, n)
-			clear(frames)
-			return
+			s.cutAt(rest[:k], n)
+			return false
 		}
-		for _, f := range frames {
-			s.passed(f)
+		s.passed(rest[:k])
+		rest = rest[k:]
+	}
+	return true
+}
+
+// lose tells the client of a loss before anything else.
+func (s *session) lose(lost *loss) {
+	if lost == nil {
+		return
+	}
+	if lost.reason == gapSlow {
+		s.loop.stats.dropped[slowClient].Add(1)
+	}
+	e, text := s.gap(lost)
+	if s.poll != nil {
+		if s.poll.answer.Gap == nil {
+			s.poll.answer.Gap = e
 		}
-		s.cursor = upTo
-		clear(frames) // do not keep them alive from the scratch space
+		return
+	}
+	s.rest = text
+}
+
+// tell tells the client of a mark, if it is affected.
+func (s *session) tell(m *mark) {
+	lost := s.lossOf(m.reason, m.affects)
+	if lost != nil {
+		lost.to = m.seq
+		s.lose(lost)
 	}
 }
 
-// loss says which topics' rings no longer reach back to a session's position.
-type loss struct {
-	channels, patterns []string
-	seq                uint64 // of the newest frame lost, 0 without history
+// afterRestart goes on in a new epoch: positions of before mean nothing.
+func (s *session) afterRestart() {
+	r := &s.loop.restarted
+	s.cursor = r.n
+	s.start, s.replaying, s.waiting, s.told = nil, false, false, nil
+	lost := s.lossOf(gapRecreated, anyTopic)
+	lost.to = r.seq
+	s.seq, s.given, s.first, s.back = r.seq, 0, r.seq, 0
+	// What was written since is in the stream, and may not have been sent here.
+	s.replayFrom(r.seq)
+	s.lose(lost)
 }
 
-// add notes the topic, whose lock the caller holds.
-func (l *loss) add(t *topic) {
-	l.seq = max(l.seq, t.ring.evictedSeq)
-	if t.literal {
-		l.channels = append(l.channels, printable(t.name))
-	} else {
-		l.patterns = append(l.patterns, t.name)
-	}
-}
-
-// missed collects the next frames after the session's position over all its
+// missed collects the next frames after the session's cursor over all its
 // topics, in order, about a chunk of bytes, and tells up to which number they
-// are complete. When a ring has moved on there are no frames but the loss.
-func (s *session) missed(dst []*frame) (frames []*frame, upTo uint64, lost *loss) {
-	upTo = s.loop.n
+// are complete. When a ring has moved on, the session is replaying, or, without
+// history, there is a loss instead.
+func (s *session) missed(dst []*frame, upTo uint64) (frames []*frame, through uint64, lost *loss) {
 	for i := range s.subs {
 		t := s.subs[i].topic
 		first := len(dst)
@@ -88,14 +176,20 @@ func (s *session) missed(dst []*frame) (frames []*frame, upTo uint64, lost *loss
 		var more, ok bool
 		dst, more, ok = t.ring.after(dst, max(s.cursor, s.told[int32(i)]), upTo, chunk)
 		if !ok {
+			if !t.literal || !t.live {
+				t.mu.Unlock()
+				s.slow, s.told = true, nil
+				s.replaying, s.pos = true, s.seq
+				for k := range s.subs {
+					s.subs[k].at = max(s.subs[k].replayed, s.seq)
+				}
+				return dst[:0], s.cursor, nil
+			}
 			if lost == nil {
-				lost = &loss{}
+				lost = &loss{reason: gapSlow}
 			}
 			lost.add(t)
-			if s.told == nil {
-				s.told = map[int32]uint64{}
-			}
-			s.told[int32(i)] = t.ring.resumeAt()
+			s.note(i, t.ring.resumeAt())
 			t.mu.Unlock()
 			continue
 		}
@@ -103,50 +197,22 @@ func (s *session) missed(dst []*frame) (frames []*frame, upTo uint64, lost *loss
 		if more {
 			upTo = min(upTo, dst[len(dst)-1].n)
 		}
-		if s.overlap {
-			dst = append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool { return !s.takes(i, f) })...)
-		}
+		dst = s.wanted(dst, first, i)
 	}
 	if lost != nil {
 		return dst[:0], s.cursor, lost
 	}
-	if len(s.subs) > 1 {
-		slices.SortFunc(dst, func(a, b *frame) int { return int(int64(a.n - b.n)) })
-		for len(dst) > 0 && dst[len(dst)-1].n > upTo {
-			dst = dst[:len(dst)-1]
-		}
+	slices.SortFunc(dst, func(a, b *frame) int { return int(int64(a.n - b.n)) })
+	for len(dst) > 0 && dst[len(dst)-1].n > upTo {
+		dst = dst[:len(dst)-1]
 	}
 	return dst, upTo, nil
 }
 
-// gapEvent is the data of `event: gap`.
-type gapEvent struct {
-	Channels []string `json:"channels"`
-	Patterns []string `json:"patterns"`
-	Reason   string   `json:"reason"`
-	From     *string  `json:"from"`
-	To       *string  `json:"to"`
-}
-
-// gap encodes the event that tells a client what it has lost. Its id is the
-// position before the loss: nothing later may be claimed while frames of other
-// channels are still owed.
-func (s *session) gap(l *loss) []byte {
-	e := gapEvent{Channels: l.channels, Patterns: l.patterns, Reason: slowClient.String()}
-	if e.Channels == nil {
-		e.Channels = []string{}
+// note remembers that a loss of the i-th subscription up to a place was told.
+func (s *session) note(i int, place uint64) {
+	if s.told == nil {
+		s.told = map[int32]uint64{}
 	}
-	if e.Patterns == nil {
-		e.Patterns = []string{}
-	}
-	at := s.position()
-	if at != (wire.ID{}) && at.Epoch != "" {
-		from := at.String()
-		e.From = &from
-	}
-	if to := (wire.ID{Epoch: s.loop.epoch(), Seq: l.seq}); to.Epoch != "" && to.Seq != 0 {
-		text := to.String()
-		e.To = &text
-	}
-	return appendControl(nil, at, "gap", e)
+	s.told[int32(i)] = place
 }

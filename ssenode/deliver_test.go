@@ -57,6 +57,7 @@ func TestDelivers(t *testing.T) {
 		pattern := open(t, n, "/events?pattern=game:*")
 		wrapped := open(t, n, "/events?channel=game:1&pattern=%3E&wrap=1")
 
+		settle(t, n)
 		seq := u.publish("game:1", `{"event":"move","data":{"x":1}}`)
 		u.publish("other", "nobody but the one who watches everything")
 		u.publish("game:2", "two\nlines")

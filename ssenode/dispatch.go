@@ -3,59 +3,95 @@ package ssenode
 import (
 	"context"
 	"log/slog"
-	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"sluice/shared/channel"
-	"sluice/shared/event"
-	"sluice/shared/wire"
 	"sluice/ssenode/engine"
 )
 
-// batchSize is how many messages the dispatcher takes at a time: enough that
-// under load frames leave joined, few enough that nobody waits long.
-const batchSize = 512
+const (
+	// batchSize is how many messages the dispatcher takes at a time: enough that
+	// under load frames leave joined, few enough that nobody waits long.
+	batchSize = 512
+	// silentAfter is how long pulses may stay away before the stream is asked.
+	silentAfter = 3 * time.Second
+)
 
 // dispatcher is the one goroutine through which every message of a node goes:
-// it turns each into a frame once, gives it its number, keeps it in the topic's
-// ring and hands it to the loops that have clients for it.
+// it checks each against the chain of its channel (chain.go), turns it into a
+// frame once, gives it its number, keeps it in the topic's ring and hands it to
+// the loops that have clients for it. What may be missing is fetched from the
+// stream (repair.go) before anything later is given out.
 type dispatcher struct {
-	hub   *hub
-	loops []*loop
-	stats *stats
-	log   *slog.Logger
+	hub     *hub
+	loops   []*loop
+	stats   *stats
+	log     *slog.Logger
+	history *history
+	learner *learner
+	fetcher *fetcher
+	calls   chan func()   // run on the dispatcher's goroutine
+	kick    chan struct{} // capacity 1: the connection may have been made anew
 
 	ringBytes, ringTotal int64
 	ringAge              time.Duration
 
-	pulses    *nats.Subscription
-	learned   chan learned            // a pulse read from the stream
-	suspect   atomic.Bool             // the connection was lost: the epoch may be another now
-	epochText *atomic.Pointer[string] // what the loops see of epoch
-	slow      slowSubs
+	system  [2]*nats.Subscription // pulses and gap marks
+	epoch   *atomic.Pointer[string]
+	marks   atomic.Pointer[[]*mark] // of the stream, oldest first; replaced when it changes
+	head    atomic.Uint64           // sequence up to which everything was checked; written by the dispatcher
+	started atomic.Bool             // epoch and marks are known
+	found   chan struct{}           // closed when they are
+	helpers sync.WaitGroup          // goroutines of repairs and probes
+	life    atomic.Uint64           // counts the epochs seen
 
 	// Owned by the dispatcher's goroutine.
-	epoch   string // "" while unknown: frames go without id
-	seq     uint64 // newest sequence seen
-	rings   ringLog
-	out     [][]op // by loop
-	outSize []int64
-	last    *frame // to share the bytes of a message that came by two subscriptions
-	routes  string // hash of ROUTES last warned of
+	newest     uint64 // highest sequence dispatched
+	markTail   uint64 // sequence of the last gap mark
+	reconnects uint64 // of the NATS connection, when last looked
+	repairing  bool
+	again      bool // repair everything once more when done
+	held       []*nats.Msg
+	heldBytes  int64
+	headTime   time.Time // of the pulse at head, by the bridge's clock
+	term       uint64    // of that pulse
+	pulsed     time.Time // when a pulse came last, or the stream was asked
+	unsettled  map[*topic]struct{}
+	throttled  throttled
+	rings      ringLog
+	out        [][]op // by loop
+	outSize    []int64
+	last       *frame // to share the bytes of a message that came by two subscriptions
+	routes     string // hash of ROUTES last warned of
+	work       context.Context
 }
 
-// learned is a pulse read from the stream rather than heard.
-type learned struct {
-	pulse wire.Pulse
-	seq   uint64
+func newDispatcher(n *Node, h *hub) *dispatcher {
+	d := &dispatcher{
+		hub: h, stats: n.stats, log: n.log, history: n.history, epoch: &n.epoch,
+		ringBytes: n.cfg.SSENode.RingBytes, ringTotal: n.cfg.SSENode.RingTotal, ringAge: n.cfg.SSENode.RingAge,
+		calls: make(chan func()), found: make(chan struct{}), unsettled: map[*topic]struct{}{},
+	}
+	d.marks.Store(new([]*mark))
+	d.learner = &learner{d: d, kick: make(chan struct{}, 1)}
+	h.fresh = d.learner.add
+	return d
 }
 
+// run ends with the context.
 func (d *dispatcher) run(ctx context.Context) {
+	d.work = ctx
+	defer d.helpers.Wait()
+	d.reconnects = d.hub.nc.Stats().Reconnects
+	d.repairAll("start")
+	d.pulsed = time.Now()
 	tick := time.NewTicker(engine.TickEvery)
 	defer tick.Stop()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	batch := make([]*nats.Msg, 0, batchSize)
 	for {
 		select {
@@ -72,60 +108,109 @@ func (d *dispatcher) run(ctx context.Context) {
 			}
 			d.dispatch(batch)
 			clear(batch)
-		case p := <-d.learned:
-			if d.suspect.Swap(false) {
-				d.setEpoch("")
-			}
-			if d.epoch == "" { // a live pulse is newer than any that was read
-				d.adopt(p.pulse, p.seq)
-			}
+		case <-d.kick:
+			d.dispatch(nil)
+		case f := <-d.calls:
+			d.hub.mu.RLock()
+			f()
+			d.hub.mu.RUnlock()
+			d.flush()
+		case <-timer.C:
+			d.hub.mu.RLock()
+			d.throttled.due(d, time.Now())
+			d.hub.mu.RUnlock()
+			d.flush()
 		case now := <-tick.C:
-			d.rings.expire(now.Add(-d.ringAge))
-			d.stats.ringBytes.Store(d.rings.total)
-			d.stats.dropped[slowConsumer].Add(d.slow.count())
-			d.hub.sweep(now)
+			d.tick(now)
 		case <-ctx.Done():
 			return
 		}
+		d.throttled.arm(timer)
+	}
+}
+
+// call runs f on the dispatcher's goroutine, under the hub's read lock, and
+// waits until it is done. It does not run once the context has ended.
+func (d *dispatcher) call(ctx context.Context, f func()) {
+	done := make(chan struct{})
+	select {
+	case d.calls <- func() { f(); close(done) }:
+		<-done
+	case <-ctx.Done():
+	}
+}
+
+func (d *dispatcher) tick(now time.Time) {
+	d.rings.expire(now.Add(-d.ringAge))
+	d.stats.ringBytes.Store(d.rings.total)
+	d.hub.sweep(now)
+	d.fetcher.expire(now)
+	d.forgetMarks(now)
+	if now.Sub(d.pulsed) > silentAfter && !d.repairing && d.hub.nc.IsConnected() {
+		d.pulsed = now
+		d.probe()
 	}
 }
 
 func (d *dispatcher) dispatch(batch []*nats.Msg) {
 	d.stats.messages.Add(uint64(len(batch)))
-	if d.suspect.Swap(false) {
-		d.setEpoch("")
-	}
 	now := time.Now()
 	d.hub.mu.RLock()
-	for _, m := range batch {
-		if m.Sub == d.pulses {
-			d.pulse(m)
-		} else if t := d.hub.bySub[m.Sub]; t != nil { // else of a subscription that has ended
-			d.message(t, m, now)
+	d.watch()
+	for i, m := range batch {
+		if d.repairing {
+			d.hold(batch[i:])
+			break
 		}
+		d.receive(m, now)
 	}
 	d.hub.mu.RUnlock()
-	for i, l := range d.loops {
-		if len(d.out[i]) > 0 {
-			l.post(d.out[i], d.outSize[i])
-			clear(d.out[i])
-			d.out[i], d.outSize[i] = d.out[i][:0], 0
+	d.flush()
+}
+
+// watch finds out whether messages may have been lost on the way to here. Both
+// signs are seen before any message that came after the loss is looked at: a
+// reconnection is counted before subscriptions are sent again, and the inbox,
+// of which at most a batch has been taken since the last look, is still almost
+// full if it was full at any time.
+func (d *dispatcher) watch() {
+	if n := d.hub.nc.Stats().Reconnects; n != d.reconnects {
+		d.reconnects = n
+		d.missed("NATS connection was lost")
+	}
+	if len(d.hub.inbox) > cap(d.hub.inbox)-2*batchSize {
+		d.stats.slow.Add(1)
+		d.missed("too slow for the messages that come")
+	}
+}
+
+// missed does what is needed when anything may have been lost.
+func (d *dispatcher) missed(why string) {
+	d.unsettleAll()
+	d.markLive(gapDropped)
+	d.repairAll(why)
+}
+
+// receive handles one message in its order.
+func (d *dispatcher) receive(m *nats.Msg, now time.Time) {
+	switch m.Sub {
+	case d.system[0]:
+		d.pulse(m)
+	case d.system[1]:
+		d.gapMark(m)
+	default:
+		if t := d.hub.bySub[m.Sub]; t != nil { // else of a subscription that has ended
+			d.message(t, m, now)
 		}
 	}
 }
 
-func (d *dispatcher) message(t *topic, m *nats.Msg, now time.Time) {
-	subject := m.Subject[len(d.hub.stream.Live()):]
-	if subject == "" || subject[0] == '$' {
-		return // the system's own, caught by a wildcard
-	}
-	f := d.frame(t, subject, m)
-	if f == nil {
-		return
-	}
+// give gives a frame its number and hands it on.
+func (d *dispatcher) give(t *topic, f *frame, now time.Time) {
 	d.hub.n++
 	f.n = d.hub.n
 	d.last = f
+	d.newest = max(d.newest, f.seq)
 	d.rings.add(t, f, now, d.ringBytes, d.ringTotal)
 	for i, clients := range t.byLoop {
 		if clients > 0 {
@@ -135,87 +220,17 @@ func (d *dispatcher) message(t *topic, m *nats.Msg, now time.Time) {
 	}
 }
 
-// frame encodes a message, or returns nil when there is nothing to deliver.
-func (d *dispatcher) frame(t *topic, subject string, m *nats.Msg) *frame {
-	seq := sequence(m)
-	if seq != 0 {
-		if seq < d.seq && d.epoch != "" {
-			// The stream began anew and its pulse was missed.
-			d.log.Warn("sequence of the stream went back", "from", d.seq, "to", seq)
-			d.setEpoch("")
-		}
-		d.seq = seq
-	}
-	wrap := t.wraps.Load() > 0
-	if d.last != nil && seq != 0 && d.last.seq == seq && d.last.subject == subject && (d.last.wrapped != nil || !wrap) {
-		f := *d.last
-		return &f
-	}
-	name := t.name
-	if !t.literal {
-		var err error
-		if name, err = channel.FromSubject(subject); err != nil {
-			d.stats.dropped[badSubject].Add(1)
-			return nil
-		}
-	}
-	ev, err := event.Parse(m.Data, t.formatOf(subject, d.hub.routes))
-	if err != nil {
-		d.stats.dropped[notEnvelope].Add(1)
-		d.log.Debug("event dropped", "channel", name, "error", err)
-		return nil
-	}
-	f := newFrame(wire.ID{Epoch: d.epoch, Seq: seq}, ev, name, wrap)
-	f.subject = subject
-	return f
-}
-
-// sequence is the message's place in the stream, 0 for one that came by
-// history=off. A message republished twice has several values: the last counts.
-func sequence(m *nats.Msg) uint64 {
-	v := m.Header[wire.HeaderSequence]
-	if len(v) == 0 {
-		return 0
-	}
-	n, err := strconv.ParseUint(v[len(v)-1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-// pulse handles a pulse as it comes live.
-func (d *dispatcher) pulse(m *nats.Msg) {
-	p, err := wire.ParsePulse(m.Data)
-	if err != nil {
-		d.log.Warn("pulse not understood", "error", err)
-		return
-	}
-	d.adopt(p, sequence(m))
-	if own := d.hub.routes.Hash(); p.Routes != own {
-		d.stats.routes.Add(1)
-		if d.routes != p.Routes {
-			d.routes = p.Routes
-			d.log.Warn("the bridge has other ROUTES than this node", "bridge", p.Routes, "node", own)
-		}
+// tell runs f on every loop, in the order of frames.
+func (d *dispatcher) tell(f func(l *loop)) {
+	for i, l := range d.loops {
+		d.out[i] = append(d.out[i], op{call: func() { f(l) }})
 	}
 }
 
-// adopt takes over the epoch that a pulse tells.
-func (d *dispatcher) adopt(p wire.Pulse, seq uint64) {
-	if p.Epoch != d.epoch {
-		if d.epoch != "" {
-			d.log.Warn("the stream began anew", "epoch", p.Epoch, "before", d.epoch)
-		} else {
-			d.log.Info("stream found", "epoch", p.Epoch, "head", seq)
-		}
-		d.setEpoch(p.Epoch)
+func (d *dispatcher) flush() {
+	for i, l := range d.loops {
+		l.post(d.out[i], d.outSize[i], d.hub.n)
+		clear(d.out[i])
+		d.out[i], d.outSize[i] = d.out[i][:0], 0
 	}
-	d.seq = seq
-}
-
-func (d *dispatcher) setEpoch(epoch string) {
-	d.epoch = epoch
-	d.epochText.Store(&epoch)
-	d.last = nil // its id is of another epoch
 }

@@ -23,6 +23,9 @@ type frame struct {
 	wrapped []byte // the form of wrap=1, nil when no client asked for it at the time
 	idLen   int    // bytes of the id line at the beginning of both forms
 	binary  bool   // the data is base64 of the payload
+	old     bool   // something with a higher sequence went out before
+	late    bool   // likewise, and it had to be fetched: it has no id
+	key     uint64 // see ring
 }
 
 // newFrame encodes ev. An id with an empty epoch is left out.
@@ -118,10 +121,9 @@ func wrapped(id wire.ID, ev event.Event, name string) []byte {
 	return appendData(appendID(nil, id), toJSON(e))
 }
 
-// wrapLate makes the form of wrap=1 from the plain one, for a frame that was
-// encoded just before the first client asked for it. (Its kinds of line breaks
-// have become one.)
-func (f *frame) wrapLate() []byte {
+// event is the event that the frame was made of. (Its kinds of line breaks have
+// become one.)
+func (f *frame) event() event.Event {
 	ev := event.Event{Binary: f.binary}
 	for line := range bytes.Lines(f.plain[f.idLen:]) {
 		line = bytes.TrimSuffix(line, []byte{'\n'})
@@ -134,11 +136,17 @@ func (f *frame) wrapLate() []byte {
 			ev.Data = append(ev.Data, data...)
 		}
 	}
+	return ev
+}
+
+// wrapLate makes the form of wrap=1 from the plain one, for a frame that was
+// encoded just before the first client asked for it.
+func (f *frame) wrapLate() []byte {
 	name, err := channel.FromSubject(f.subject)
 	if err != nil {
 		return nil // the dispatcher lets only channels through
 	}
-	return append(bytes.Clone(f.plain[:f.idLen]), wrapped(wire.ID{}, ev, name)...)
+	return append(bytes.Clone(f.plain[:f.idLen]), wrapped(wire.ID{}, f.event(), name)...)
 }
 
 // toJSON marshals v, one of our own structs or a string, on one line and

@@ -60,6 +60,11 @@ type upstream struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	names  wire.Stream
+
+	mu     sync.Mutex // guards the following fields; held while storing
+	epoch  string
+	digest wire.Digest
+	mute   bool // no pulses
 }
 
 func newUpstream(t testing.TB) *upstream {
@@ -83,7 +88,46 @@ func newUpstream(t testing.TB) *upstream {
 	}
 	u.createStream()
 	u.pulse("e1")
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { u.beat(done) })
+	t.Cleanup(func() { close(done); wg.Wait() })
 	return u
+}
+
+// pulseEvery is the time between two pulses.
+const pulseEvery = 50 * time.Millisecond
+
+func (u *upstream) beat(done <-chan struct{}) {
+	tick := time.NewTicker(pulseEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			u.mu.Lock()
+			if !u.mute {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				// The server may be away just now.
+				_, _ = u.js.Publish(ctx, u.names.Log()+wire.PulseToken, u.newPulse().Encode())
+				cancel()
+			}
+			u.mu.Unlock()
+		case <-done:
+			return
+		}
+	}
+}
+
+func (u *upstream) newPulse() wire.Pulse {
+	var routes route.Table
+	return wire.Pulse{Epoch: u.epoch, Term: 1, Time: time.Now(), Routes: routes.Hash(), Digest: u.digest.Take()}
+}
+
+// quiet stops the pulses.
+func (u *upstream) quiet(on bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.mute = on
 }
 
 func (u *upstream) createStream() {
@@ -100,14 +144,26 @@ func (u *upstream) createStream() {
 	}
 }
 
+// pulse writes a pulse, the first of an epoch if that is another one.
 func (u *upstream) pulse(epoch string) {
 	u.t.Helper()
-	var routes route.Table
-	u.store(wire.PulseToken, wire.Pulse{Epoch: epoch, Term: 1, Time: time.Now(), Routes: routes.Hash()}.Encode())
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.epoch, u.mute = epoch, false
+	u.put(wire.PulseToken, u.newPulse().Encode())
 }
 
 // store puts a message into the stream; the server republishes it.
 func (u *upstream) store(subject string, data []byte) uint64 {
+	u.t.Helper()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	seq := u.put(subject, data)
+	u.digest.Add(subject, seq)
+	return seq
+}
+
+func (u *upstream) put(subject string, data []byte) uint64 {
 	u.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
@@ -191,6 +247,33 @@ func open(t testing.TB, n *Node, path string) *sseclient.Stream {
 		t.Fatalf("%s: first event is %+v, want connected", path, ev)
 	}
 	return s
+}
+
+// settle waits until a pulse was checked since the last subscription: from then
+// on events have their ids.
+func settle(t testing.TB, n *Node) {
+	t.Helper()
+	until(t, "all is settled", func() bool {
+		n.hub.mu.RLock()
+		defer n.hub.mu.RUnlock()
+		for _, tp := range n.hub.topics {
+			if tp.settled.Load() == 0 {
+				return false
+			}
+		}
+		return len(n.hub.topics) > 0
+	})
+}
+
+// wantGap checks that the next event is a gap and returns what it tells.
+func wantGap(t testing.TB, s *sseclient.Stream, reason string) gapEvent {
+	t.Helper()
+	ev := next(t, s)
+	var g gapEvent
+	if err := json.Unmarshal([]byte(ev.Data), &g); ev.Name != "gap" || err != nil || g.Reason != reason {
+		t.Fatalf("got event %q with data %s, want a gap with %s", ev.Name, short(ev.Data), reason)
+	}
+	return g
 }
 
 // next returns the next event that a page would get.

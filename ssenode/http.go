@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -30,6 +31,7 @@ func (n *Node) newServer(log *slog.Logger) *fasthttp.Server {
 		ReadTimeout:                   n.cfg.SSENode.HeadTimeout,
 		WriteTimeout:                  n.cfg.SSENode.HeadTimeout,
 		IdleTimeout:                   n.cfg.SSENode.HeadTimeout * 6,
+		MaxIdleWorkerDuration:         2 * time.Second, // a storm's goroutines do not stay
 		NoDefaultServerHeader:         true,
 		NoDefaultContentType:          true,
 		DisableHeaderNamesNormalizing: false,
@@ -52,7 +54,7 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 	name, isChannel := strings.CutPrefix(path, "/events/")
 	templates, isEndpoint := n.cfg.SSENode.Endpoints.lookup(path)
 	switch {
-	case path == "/events" || isChannel || isEndpoint:
+	case path == "/events" || isChannel || isEndpoint || path == "/poll":
 		if !n.allow(ctx, "GET, HEAD, OPTIONS") {
 			return
 		}
@@ -71,7 +73,15 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 			n.refuse(ctx, err)
 			return
 		}
-		n.open(ctx, r)
+		// The query's is what the page began with; the header is newer.
+		if id := ctx.Request.Header.Peek("Last-Event-ID"); len(id) > 0 {
+			r.lastEventID = string(id)
+		}
+		if path == "/poll" && !ctx.IsHead() {
+			n.servePoll(ctx, r)
+		} else {
+			n.open(ctx, r)
+		}
 	case path == "/version":
 		if n.allow(ctx, "GET, HEAD, OPTIONS") {
 			n.answer(ctx, http.StatusOK, map[string]string{"version": worker.Version()})

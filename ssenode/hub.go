@@ -1,7 +1,6 @@
 package ssenode
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -18,8 +17,9 @@ const (
 	// inboxSize is how many messages may wait for the dispatcher; more are
 	// dropped by nats.go and counted as slow-consumer.
 	inboxSize = 1 << 16
-	// flushLimit bounds how long a new client waits for the NATS server to
-	// confirm its subscriptions before it is told that it is connected.
+	// flushLimit bounds how long a new client waits until its subscriptions are
+	// confirmed and their place in the stream is known, before it is told that
+	// it is connected.
 	flushLimit = 2 * time.Second
 )
 
@@ -42,29 +42,29 @@ type hub struct {
 	topics map[string]*topic // by subject
 	bySub  map[*nats.Subscription]*topic
 	idle   []*topic // without clients, by the time they became so
-	n      uint64   // number of the newest frame; written by the dispatcher under the read lock
+	wild   wild
+	n      uint64 // number of the newest frame; written by the dispatcher under the read lock
 
-	flushes chan chan struct{} // topics waiting for the next flush
+	fresh func(*topic) // told of each new topic; must not block
 }
 
 func newHub(nc *nats.Conn, cfg *Config, loops int, done <-chan struct{}, log *slog.Logger) *hub {
 	return &hub{
 		nc: nc, stream: cfg.Stream, routes: &cfg.Routes, linger: cfg.SSENode.Linger, loops: loops, log: log,
-		inbox:   make(chan *nats.Msg, inboxSize),
-		done:    done,
-		topics:  map[string]*topic{},
-		bySub:   map[*nats.Subscription]*topic{},
-		flushes: make(chan chan struct{}, 1024),
+		inbox:  make(chan *nats.Msg, inboxSize),
+		done:   done,
+		topics: map[string]*topic{},
+		bySub:  map[*nats.Subscription]*topic{},
 	}
 }
 
 // join makes the session a client of its topics on its loop. It returns the
 // number of the newest frame that came before: everything later is the
-// session's. The channels returned are closed when the NATS server has
-// confirmed subscriptions that are new; usually there are none.
+// session's. The channels returned are closed when new topics are ready (see
+// learner); usually there are none.
 func (h *hub) join(want []channel.Pattern, s *session) (n uint64, wait []chan struct{}, err error) {
 	h.mu.Lock()
-	var fresh []chan struct{}
+	var fresh []*topic
 	for _, p := range want {
 		t, isNew, e := h.topicLocked(p)
 		if e != nil {
@@ -78,12 +78,12 @@ func (h *hub) join(want []channel.Pattern, s *session) (n uint64, wait []chan st
 		}
 		s.subs = append(s.subs, sub{topic: t})
 		if isNew {
-			fresh = append(fresh, t.flushed)
+			fresh = append(fresh, t)
 		}
 		select {
-		case <-t.flushed:
+		case <-t.ready:
 		default:
-			wait = append(wait, t.flushed)
+			wait = append(wait, t.ready)
 		}
 	}
 	n = h.n
@@ -92,11 +92,8 @@ func (h *hub) join(want []channel.Pattern, s *session) (n uint64, wait []chan st
 		h.leave(s)
 		return 0, nil, err
 	}
-	for _, c := range fresh {
-		select {
-		case h.flushes <- c:
-		case <-h.done:
-		}
+	for _, t := range fresh {
+		h.fresh(t)
 	}
 	return n, wait, nil
 }
@@ -109,7 +106,7 @@ func (h *hub) topicLocked(p channel.Pattern) (t *topic, isNew bool, err error) {
 	t = &topic{
 		pattern: p, name: p.String(), literal: p.Literal(),
 		byLoop: make([]int32, h.loops), local: make([]localTopic, h.loops),
-		flushed: make(chan struct{}),
+		ready: make(chan struct{}),
 	}
 	t.ring.evicted = h.n // what came before is not in the ring
 	if t.literal {
@@ -118,6 +115,11 @@ func (h *hub) topicLocked(p channel.Pattern) (t *topic, isNew bool, err error) {
 			return nil, false, fmt.Errorf("channel of subject %q: %w", subject, err)
 		}
 		t.route = h.routes.MatchSubject(subject)
+		t.live = t.route.History.Off
+		t.throttles = t.route.Throttle > 0
+	} else {
+		t.live = h.routes.Any(p, func(r *route.Route) bool { return r.History.Off })
+		t.throttles = h.routes.Any(p, func(r *route.Route) bool { return r.Throttle > 0 })
 	}
 	t.sub, err = h.nc.ChanSubscribe(h.stream.Live()+subject, h.inbox)
 	if err != nil {
@@ -125,6 +127,9 @@ func (h *hub) topicLocked(p channel.Pattern) (t *topic, isNew bool, err error) {
 	}
 	h.topics[subject] = t
 	h.bySub[t.sub] = t
+	if !t.literal {
+		h.wild.add(t)
+	}
 	return t, true, nil
 }
 
@@ -161,6 +166,9 @@ func (h *hub) sweep(now time.Time) {
 		}
 		delete(h.topics, t.subject())
 		delete(h.bySub, t.sub)
+		if !t.literal {
+			h.wild.remove(t)
+		}
 		if err := t.sub.Unsubscribe(); err != nil && !h.nc.IsClosed() {
 			h.log.Debug("unsubscribe", "channel", t.name, "error", err)
 		}
@@ -171,36 +179,10 @@ func (h *hub) sweep(now time.Time) {
 	}
 }
 
-// flush tells the NATS server of new subscriptions: one round trip for all that
-// wait. While NATS is away nobody is kept waiting; the subscriptions are sent
-// when it is back.
-func (h *hub) flush(ctx context.Context) {
-	for {
-		var batch []chan struct{}
-		select {
-		case c := <-h.flushes:
-			batch = append(batch, c)
-		case <-ctx.Done():
-			return
-		}
-	more:
-		for {
-			select {
-			case c := <-h.flushes:
-				batch = append(batch, c)
-			default:
-				break more
-			}
-		}
-		if h.nc.IsConnected() {
-			if err := h.nc.FlushTimeout(flushLimit); err != nil {
-				h.log.Warn("NATS has not confirmed subscriptions", "count", len(batch), "error", err)
-			}
-		}
-		for _, c := range batch {
-			close(c)
-		}
-	}
+// trimmed tells whether of a subject more may have been stored than was found,
+// given how many were: what a channel may keep, and what the stream keeps.
+func (h *hub) trimmed(subject string, found int) bool {
+	return found > h.routes.MatchSubject(subject).History.Count || found >= h.routes.MaxCount()
 }
 
 // counts returns how many topics there are and how many have clients.

@@ -8,6 +8,20 @@ type joined struct {
 	made  bool
 }
 
+// forms is in how many ways the same frames are written: plain or for wrap=1,
+// with or without ids.
+const forms = 4
+
+func (s *session) form() (i int) {
+	if s.wrap {
+		i = 1
+	}
+	if !s.vouched() {
+		i += 2
+	}
+	return i
+}
+
 // part is at most about a chunk of bytes, and the frames it is made of.
 type part struct {
 	buf    []byte
@@ -32,10 +46,7 @@ func chunkOf(frames []*frame, wrap bool) int {
 
 // give writes the topic's pending frames to one current session.
 func (lt *localTopic) give(s *session) {
-	j := &lt.plain
-	if s.wrap {
-		j = &lt.wrapped
-	}
+	j := &lt.joined[s.form()]
 	if !j.made {
 		j.make(lt.pending, s)
 	}
@@ -75,8 +86,10 @@ func (lt *localTopic) done() {
 	if lt.pending = lt.pending[:0]; cap(lt.pending) > 256 {
 		lt.pending = nil
 	}
-	lt.plain.reset()
-	lt.wrapped.reset()
+	lt.old = false
+	for i := range lt.joined {
+		lt.joined[i].reset()
+	}
 }
 
 func (j *joined) reset() {

@@ -30,7 +30,9 @@ type loop struct {
 	engine    engine.Loop
 	hub       *hub
 	stats     *stats
-	epochText *atomic.Pointer[string] // the node's
+	fetcher   *fetcher
+	epochText *atomic.Pointer[string]  // the node's
+	marks     *atomic.Pointer[[]*mark] // of the stream, the node's
 	heartbeat time.Duration
 	stuck     time.Duration
 	retry     time.Duration
@@ -38,8 +40,11 @@ type loop struct {
 	mu     sync.Mutex // guards the following fields
 	queue  []op
 	bytes  int64
-	ending bool // nothing is queued any more
+	posted uint64 // all frames numbered up to here that are this loop's were queued
+	ending bool   // nothing is queued any more
 	room   *sync.Cond
+
+	guarded atomic.Bool // there are early sessions
 
 	drainFrom, drainTo atomic.Int64 // Unix nanoseconds, 0: not draining
 
@@ -48,19 +53,29 @@ type loop struct {
 	behind     map[*session]struct{}
 	leaving    []*session
 	spare      []op
-	n          uint64 // number of the newest frame handled
-	seq        uint64 // sequence of the newest frame with history handled
+	n          uint64                  // number of the newest frame or mark handled
+	seq        uint64                  // highest sequence handled
+	verified   uint64                  // sequence up to which nothing is missing
+	told       []*mark                 // of late, for sessions that are behind
+	forgotten  uint64                  // number of the newest mark no longer in told
+	restarted  struct{ n, seq uint64 } // the last restart of the stream, and its first pulse
+	early      []*session              // that joined at a number that is not posted yet
+	fresh      []*session              // that are not settled
+	polls      []*session              // that got something
 	ticks      int
 	drainTotal int        // sessions when the drain began
 	dirty      []*topic   // topics with frames in the batch in work
 	touched    []*session // sessions with several subscriptions in the batch
 	scratch    []*frame
+	reach      reach
 	joined     []byte
 }
 
-func newLoop(i int, e engine.Loop, h *hub, st *stats, epoch *atomic.Pointer[string], s *Settings) *loop {
+func newLoop(i int, e engine.Loop, n *Node) *loop {
+	s := &n.cfg.SSENode
 	l := &loop{
-		index: i, engine: e, hub: h, stats: st, epochText: epoch,
+		index: i, engine: e, hub: n.hub, stats: n.stats, fetcher: n.fetcher,
+		epochText: &n.epoch, marks: &n.dispatch.marks,
 		heartbeat: s.Heartbeat, stuck: s.StuckAfter, retry: s.Retry,
 		sessions: newTurns(int(s.Heartbeat / engine.TickEvery)),
 		behind:   map[*session]struct{}{},
@@ -77,18 +92,22 @@ func (l *loop) epoch() string {
 	return ""
 }
 
-// post queues frames, waiting while the loop has too much to do.
-func (l *loop) post(frames []op, bytes int64) {
+// post queues frames, waiting while the loop has too much to do. With them, all
+// frames up to the number n are queued.
+func (l *loop) post(frames []op, bytes int64, n uint64) {
 	l.mu.Lock()
-	for l.bytes > queueBytes && !l.ending {
+	for len(frames) > 0 && l.bytes > queueBytes && !l.ending {
 		l.room.Wait()
 	}
 	if !l.ending {
 		l.queue = append(l.queue, frames...)
 		l.bytes += bytes
 	}
+	l.posted = n
 	l.mu.Unlock()
-	l.engine.Wake()
+	if len(frames) > 0 || l.guarded.Load() {
+		l.engine.Wake()
+	}
 }
 
 // adopt hands a session over to the loop. It returns false when the node ends.
@@ -128,6 +147,7 @@ func (l *loop) Woken() {
 	ops := l.queue
 	l.queue = l.spare[:0]
 	l.bytes = 0
+	posted := l.posted
 	l.room.Broadcast()
 	l.mu.Unlock()
 	for i := 0; i < len(ops); {
@@ -148,6 +168,13 @@ func (l *loop) Woken() {
 		l.sweep(ops[i:j])
 		i = j
 	}
+	l.n = max(l.n, posted)
+	l.goOn()
+	for i, s := range l.polls {
+		s.polled()
+		l.polls[i] = nil
+	}
+	l.polls = l.polls[:0]
 	l.bury()
 	clear(ops)
 	if cap(ops) <= 1<<14 {
@@ -160,10 +187,12 @@ func (l *loop) Woken() {
 // admit makes the session one of the loop's. It starts behind, at the position
 // where it joined its topics, and so gets exactly what came since.
 func (l *loop) admit(s *session) {
-	if err := l.engine.Add(s.sock, s); err != nil {
-		l.hub.leave(s)
-		l.stats.closed(failed)
-		return
+	if s.poll == nil {
+		if err := l.engine.Add(s.sock, s); err != nil {
+			l.hub.leave(s)
+			l.stats.closed(failed)
+			return
+		}
 	}
 	l.sessions.add(s)
 	for i := range s.subs {
@@ -172,7 +201,191 @@ func (l *loop) admit(s *session) {
 	s.behind = true
 	s.since = time.Now().UnixNano()
 	l.behind[s] = struct{}{}
-	s.catchUp()
+	if s.unsettled = !s.settled() || s.owesOld(); s.unsettled {
+		l.fresh = append(l.fresh, s)
+	}
+	l.later(s, s.cursor)
+}
+
+// later lets the session go on once the loop has handled the number n.
+func (l *loop) later(s *session, n uint64) {
+	s.early, s.until = true, n
+	l.early = append(l.early, s)
+	l.engine.Wake()
+}
+
+// goOn lets sessions begin for which the loop is far enough now: no frame from
+// before they joined can come any more.
+func (l *loop) goOn() {
+	if len(l.early) == 0 {
+		return
+	}
+	early := l.early
+	l.early = nil
+	for _, s := range early {
+		if s.early = s.until > l.n; s.early {
+			l.early = append(l.early, s)
+		}
+		s.catchUp()
+	}
+	l.guarded.Store(len(l.early) > 0)
+	if len(l.early) == 0 {
+		return
+	}
+	// A post that came before it was guarded has woken nobody.
+	l.mu.Lock()
+	posted := l.posted
+	l.mu.Unlock()
+	if posted > l.n {
+		l.engine.Wake()
+	}
+}
+
+// settled tells whether a pulse was checked since all topics were subscribed,
+// and since all that was fetched for the session. (The node may be behind the
+// stream; a lower position would let events come again.)
+func (s *session) settled() bool {
+	if s.reached > s.loop.verified {
+		return false
+	}
+	for i := range s.subs {
+		// The dispatcher may be ahead of the loop.
+		if n := s.subs[i].topic.settled.Load(); n == 0 || n-1 > s.loop.n {
+			return false
+		}
+	}
+	return true
+}
+
+// owesOld tells whether a session that is behind may still get something lower
+// than what it is given before: messages of a topic that came while its place in
+// the stream was being learned.
+func (s *session) owesOld() bool {
+	if !s.behind {
+		return false
+	}
+	for i := range s.subs {
+		t := s.subs[i].topic
+		t.mu.Lock()
+		owes := !t.ring.known || t.ring.oldAfter(s.cursor)
+		t.mu.Unlock()
+		if owes {
+			return true
+		}
+	}
+	return false
+}
+
+// verify notes that nothing up to the sequence is missing; frames had come to
+// the number n then.
+func (l *loop) verify(seq, n uint64) {
+	l.verified, l.n = seq, max(l.n, n)
+	left := l.fresh[:0]
+	for _, s := range l.fresh {
+		switch {
+		case s.closed:
+		case !s.behind && s.settled():
+			// Not while it is behind: something of a topic that is new here may
+			// still come after something higher of another.
+			s.unsettled = false
+			s.beat(nil) // its first position
+			s.polled()
+		default:
+			left = append(left, s)
+		}
+	}
+	clear(l.fresh[len(left):])
+	l.fresh = left
+	for s := range l.behind {
+		if s.replaying && !s.waiting && len(s.rest) == 0 && !s.closed {
+			s.catchUp()
+		}
+	}
+}
+
+// unsettle withholds ids until a later pulse.
+func (l *loop) unsettle() {
+	l.fresh = l.fresh[:0]
+	for _, list := range l.sessions.lists {
+		for _, s := range list {
+			s.unsettled = true
+			l.fresh = append(l.fresh, s)
+		}
+	}
+}
+
+// mark tells all sessions that it concerns.
+func (l *loop) mark(m *mark) {
+	l.n = m.n
+	if m.seq != 0 {
+		l.seq = max(l.seq, m.seq)
+	}
+	if len(l.behind) > 0 {
+		if l.told = append(l.told, m); len(l.told) > maxTold {
+			l.forgotten = l.told[0].n
+			l.told = slices.Delete(l.told, 0, 1)
+		}
+	} else {
+		l.told = nil
+	}
+	for _, list := range l.sessions.lists {
+		for _, s := range list {
+			if s.behind {
+				continue
+			}
+			if lost := s.lossOf(m.reason, m.affects); lost != nil {
+				lost.to = m.seq
+				if s.vouched() {
+					s.seq = max(s.seq, m.seq)
+				}
+				e, text := s.gap(lost)
+				if s.poll != nil {
+					s.poll.answer.Gap = e
+					l.polls = append(l.polls, s)
+				}
+				s.giveControl(text)
+			}
+		}
+	}
+}
+
+// maxTold bounds the marks kept for sessions that are behind.
+const maxTold = 256
+
+// nextMark is the first mark numbered above n that the session is to be told of.
+func (l *loop) nextMark(s *session, n uint64) *mark {
+	for _, m := range l.told {
+		if m.n > n && s.lossOf("", m.affects) != nil {
+			return m
+		}
+	}
+	return nil
+}
+
+// restart tells all sessions that the stream began anew.
+func (l *loop) restart(m *mark, head uint64) {
+	l.n, l.seq, l.verified, l.told = m.n, head, head, nil
+	l.restarted.n, l.restarted.seq = m.n, head
+	l.unsettle()
+	for _, list := range l.sessions.lists {
+		for _, s := range list {
+			if s.closed {
+				continue
+			}
+			if s.behind {
+				s.waiting = false
+				if len(s.rest) == 0 {
+					s.catchUp()
+				}
+				continue
+			}
+			s.behind = true
+			s.since = time.Now().UnixNano()
+			s.cursor = 0
+			l.behind[s] = struct{}{}
+			s.catchUp()
+		}
+	}
 }
 
 // drop closes a session; it is taken out of all lists by bury, because a sweep
@@ -185,6 +398,9 @@ func (l *loop) drop(s *session, r reason, cause error) {
 	s.sock.Close()
 	s.rest = nil
 	l.leaving = append(l.leaving, s)
+	if s.poll != nil {
+		return
+	}
 	l.stats.closed(r)
 	l.stats.debugClose(s, r, cause)
 }
@@ -212,7 +428,7 @@ func (l *loop) Tick(now time.Time) {
 	if l.ticks%4 == 0 {
 		limit := now.Add(-l.stuck).UnixNano()
 		for s := range l.behind {
-			if s.since < limit {
+			if s.since < limit && !s.waiting && !(s.replaying && len(s.rest) == 0) {
 				l.drop(s, stuck, nil)
 			}
 		}
@@ -229,7 +445,7 @@ var heartbeatText = []byte(":heartbeat\n\n")
 func (l *loop) beat() {
 	for _, s := range l.sessions.due(l.ticks) {
 		if !s.behind {
-			s.giveControl(heartbeatText)
+			s.beat(heartbeatText)
 		}
 	}
 }
@@ -245,6 +461,10 @@ func (l *loop) drain(from, to, now int64) {
 	excess := l.sessions.n - left
 	for _, list := range l.sessions.lists {
 		for _, s := range list[:min(len(list), max(0, excess))] {
+			if s.poll != nil {
+				s.endPoll()
+				continue
+			}
 			if !s.behind {
 				s.giveControl(appendRetry(nil, l.retry))
 			}
@@ -256,6 +476,7 @@ func (l *loop) drain(from, to, now int64) {
 
 // sweep gives a batch of frames to all sessions that are current.
 func (l *loop) sweep(batch []op) {
+	seq := l.seq
 	for _, o := range batch {
 		lt := &o.topic.local[l.index]
 		if len(lt.clients) > 0 {
@@ -263,10 +484,9 @@ func (l *loop) sweep(batch []op) {
 				l.dirty = append(l.dirty, o.topic)
 			}
 			lt.pending = append(lt.pending, o.frame)
+			lt.old = lt.old || o.frame.old
 		}
-		if o.frame.seq != 0 {
-			l.seq = o.frame.seq
-		}
+		seq = max(seq, o.frame.seq)
 	}
 	l.n = batch[len(batch)-1].frame.n
 	for _, t := range l.dirty {
@@ -274,7 +494,7 @@ func (l *loop) sweep(batch []op) {
 		for _, c := range lt.clients {
 			switch {
 			case c.behind:
-			case len(c.subs) == 1 || len(l.dirty) == 1 && !c.overlap:
+			case (len(c.subs) == 1 || len(l.dirty) == 1 && !c.overlap) && !lt.old:
 				lt.give(c.session)
 			default:
 				// It may have frames of other topics in this batch.
@@ -298,6 +518,8 @@ func (l *loop) sweep(batch []op) {
 		l.dirty[i] = nil
 	}
 	l.dirty = l.dirty[:0]
+	// Only now: a session that fell behind in the middle has not passed it.
+	l.seq = seq
 }
 
 // merge gives a session the pending frames of several topics, in order.
@@ -305,8 +527,8 @@ func (l *loop) merge(s *session) {
 	if s.behind {
 		return
 	}
-	if len(s.dirty) == 1 && !s.overlap {
-		s.subs[s.dirty[0]].topic.local[l.index].give(s)
+	if lt := &s.subs[s.dirty[0]].topic.local[l.index]; len(s.dirty) == 1 && !s.overlap && !lt.old {
+		lt.give(s)
 		return
 	}
 	frames := l.scratch[:0]

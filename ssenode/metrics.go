@@ -22,6 +22,23 @@ type stats struct {
 	dropped   [drops]atomic.Uint64
 	ringBytes atomic.Int64
 	routes    atomic.Uint64 // pulses that announced other ROUTES than ours
+	polls     atomic.Uint64 // long polls begun
+	repairs   atomic.Uint64 // comparisons with the stream
+	repaired  atomic.Uint64 // events that had to be fetched
+	slow      atomic.Uint64 // times the inbox was about full
+	gapEvents [len(gapReasons)]atomic.Uint64
+}
+
+// gapReasons are those of `event: gap`, in the order of stats.gapEvents.
+var gapReasons = [...]string{gapExpired, gapRecreated, gapUnknownID, gapUpstream, gapSlow, gapDropped}
+
+// gaps counts a gap event.
+func (s *stats) gaps(reason string) {
+	for i, r := range gapReasons {
+		if r == reason {
+			s.gapEvents[i].Add(1)
+		}
+	}
 }
 
 // out counts events begun and bytes taken by the kernel.
@@ -49,7 +66,7 @@ func (s *stats) debugClose(sess *session, r reason, cause error) {
 	}
 }
 
-func (s *stats) register(reg prometheus.Registerer, h *hub) {
+func (s *stats) register(reg prometheus.Registerer, h *hub, asked *atomic.Uint64) {
 	counter := func(name, help string, labels prometheus.Labels, v *atomic.Uint64) {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "sluice_ssenode_" + name, Help: help, ConstLabels: labels,
@@ -70,6 +87,14 @@ func (s *stats) register(reg prometheus.Registerer, h *hub) {
 	for d := range drops {
 		counter("dropped_total", "Events that did not reach somebody, by reason.", prometheus.Labels{"reason": d.String()}, &s.dropped[d])
 	}
+	for i, reason := range gapReasons {
+		counter("gaps_total", "Gap events written to clients, by reason.", prometheus.Labels{"reason": reason}, &s.gapEvents[i])
+	}
+	counter("polls_total", "Long polls begun.", nil, &s.polls)
+	counter("history_requests_total", "Requests made to the stream.", nil, asked)
+	counter("repairs_total", "Comparisons with the stream.", nil, &s.repairs)
+	counter("repaired_events_total", "Events that had to be fetched because they did not come.", nil, &s.repaired)
+	counter("slow_consumer_total", "Times that messages came faster than the node could take them.", nil, &s.slow)
 	counter("routes_mismatch_total", "Pulses of a bridge with other ROUTES.", nil, &s.routes)
 	gauge("ring_bytes", "Recent events kept in memory.", func() float64 { return float64(s.ringBytes.Load()) })
 	gauge("nats_subscriptions", "Channels and patterns subscribed at NATS.", func() float64 { n, _ := h.counts(); return float64(n) })

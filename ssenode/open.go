@@ -23,6 +23,10 @@ const streamHead = "HTTP/1.1 200 OK\r\n" +
 	"Access-Control-Allow-Origin: *\r\n" +
 	"Connection: close\r\n\r\n"
 
+// kernelPatience is how much longer than the node the kernel waits for a client
+// that takes nothing, so that it is the node that closes and counts it.
+const kernelPatience = 5 * time.Second
+
 // connectedEvent is the data of the first event on a stream, and of no other.
 type connectedEvent struct {
 	ClientID  string   `json:"clientId"`
@@ -57,43 +61,122 @@ func (n *Node) open(ctx *fasthttp.RequestCtx, r *request) {
 	})
 }
 
+// join makes a session that is a client of its topics.
+func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct{}, err error) {
+	l := n.loops[n.next.Add(1)%uint64(len(n.loops))]
+	s = &session{loop: l, clientID: r.clientID, wrap: r.wrap, overlap: overlaps(r.want), poll: poll}
+	if poll != nil {
+		s.sock = poll
+	}
+	s.subs = make([]sub, 0, len(r.want))
+	// Read before it joins: everything that is given out to it is later.
+	s.first = n.dispatch.head.Load()
+	s.seq = s.first
+	if s.cursor, wait, err = n.hub.join(r.want, s); err != nil {
+		return nil, nil, err
+	}
+	for i := range s.subs {
+		t := s.subs[i].topic
+		s.owing = s.owing || t.throttles && (len(s.subs) > 1 || !t.literal)
+	}
+	return s, wait, nil
+}
+
+// await waits until the topics are ready, for a while.
+func (n *Node) await(wait []chan struct{}) {
+	limit := time.NewTimer(flushLimit)
+	defer limit.Stop()
+	for _, ready := range append(wait, n.dispatch.found) {
+		select {
+		case <-ready:
+		case <-limit.C:
+			return
+		case <-n.done:
+			return
+		}
+	}
+}
+
+// ready tells whether the place of all topics in the stream is known.
+func ready(s *session) bool {
+	for i := range s.subs {
+		select {
+		case <-s.subs[i].topic.ready:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// startOf tells how the session begins.
+func (n *Node) startOf(r *request, s *session) *start {
+	st := &start{id: r.lastEventID}
+	for i := range s.subs {
+		t := s.subs[i].topic
+		count := max(r.initial, 0)
+		if r.initial < 0 && t.literal {
+			count = t.route.Initial
+		}
+		if !t.literal {
+			count = min(count, 1) // of each channel
+		} else {
+			count = min(count, t.route.History.Count)
+		}
+		if count > 0 {
+			if st.initial == nil {
+				st.initial = make([]int, len(s.subs))
+			}
+			st.initial[i] = count
+		}
+	}
+	if st.id == "" {
+		st.late = !ready(s)
+		if st.initial == nil && !st.late {
+			return nil
+		}
+		return st
+	}
+	var err error
+	if st.from, err = wire.ParseID(st.id); err != nil {
+		st.unknown = true
+		return st
+	}
+	if st.from.Epoch == n.dispatch.epochNow() && st.from.Seq > n.dispatch.head.Load() {
+		st.unknown = !n.tip.reaches(st.from.Seq, n.done)
+	}
+	return st
+}
+
 // stream writes the head and gives the connection to a loop. An error means
 // that the connection is still the caller's.
 func (n *Node) stream(c net.Conn, r *request) error {
-	l := n.loops[n.next.Add(1)%uint64(len(n.loops))]
-	s := &session{loop: l, clientID: r.clientID, wrap: r.wrap, overlap: overlaps(r.want)}
-	s.subs = make([]sub, 0, len(r.want))
-	joined, wait, err := n.hub.join(r.want, s)
+	s, wait, err := n.join(r, nil)
 	if err != nil {
 		return err
 	}
-	s.cursor = joined
 	// The head goes at once, with the rest of the greeting when nothing has to
 	// be waited for: a page shows "connected" by it.
 	greeting := appendRetry([]byte(streamHead), n.cfg.SSENode.Retry)
-	if len(wait) > 0 {
+	if len(wait) > 0 || r.lastEventID != "" || !n.dispatch.started.Load() {
 		if err := writeNow(c, greeting); err != nil {
 			n.hub.leave(s)
 			return err
 		}
 		greeting = nil
-		for _, confirmed := range wait {
-			select {
-			case <-confirmed:
-			case <-n.done:
-			}
-		}
+		n.await(wait)
 	}
+	s.start = n.startOf(r, s)
 	s.rest = appendControl(greeting, wire.ID{}, "connected", connectedEvent{
 		ClientID: r.clientID, Channels: printables(r.channels), Patterns: printables(r.patterns),
 		Node: n.cfg.SSENode.Name, Timestamp: time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"),
 	})
-	if s.sock, err = n.engine.Take(c, n.cfg.SSENode.StuckAfter); err != nil {
+	if s.sock, err = n.engine.Take(c, n.cfg.SSENode.StuckAfter+kernelPatience); err != nil {
 		n.hub.leave(s)
 		return err
 	}
 	n.stats.connects.Add(1)
-	if !l.adopt(s) {
+	if !s.loop.adopt(s) {
 		s.sock.Close()
 		n.hub.leave(s)
 		n.stats.closed(shutdown)

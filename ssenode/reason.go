@@ -17,17 +17,19 @@ func (r reason) String() string {
 	return [reasons]string{"client-gone", "stuck", "drain", "shutdown", "error"}[r]
 }
 
-// drop names why an event did not reach somebody.
-type drop uint8
+// dropReason names why an event did not reach somebody.
+type dropReason uint8
 
 const (
-	slowConsumer drop = iota // nats.go had no room for it: the node is too slow
-	slowClient               // a client's position fell out of the ring
-	notEnvelope              // format=envelope, and the payload is none
-	badSubject               // not a channel's subject; another program writes here
+	slowConsumer dropReason = iota // no room until the stream was compared with; fetched again
+	slowClient                     // a client's position fell out of ring and history
+	duplicate                      // came twice; given out once
+	superseded                     // throttle=: a later one came within the interval
+	notEnvelope                    // format=envelope, and the payload is none
+	badSubject                     // not a channel's subject; another program writes here
 	drops
 )
 
-func (d drop) String() string {
-	return [drops]string{"slow-consumer", "slow", "not-envelope", "bad-subject"}[d]
+func (d dropReason) String() string {
+	return [drops]string{"slow-consumer", "slow", "duplicate", "superseded", "not-envelope", "bad-subject"}[d]
 }

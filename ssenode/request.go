@@ -4,9 +4,12 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"sluice/shared/channel"
+	"sluice/shared/route"
 )
 
 // request is what a client asked for: the channels and patterns of one stream.
@@ -16,6 +19,10 @@ type request struct {
 	channels []string // as named, without repetitions
 	patterns []string
 	want     []channel.Pattern // channels first, then patterns
+	// lastEventID is what the client has seen last, "" for nothing.
+	lastEventID string
+	initial     int           // how many of the last events it wants, -1: what the route says
+	timeout     time.Duration // of a poll
 }
 
 // badRequest is an error of the client's, with the status that tells it.
@@ -136,8 +143,22 @@ func parseRequest(path, query string, limit int) (*request, error) {
 
 // common reads the parameters that every kind of stream has.
 func (r *request) common(params []param) error {
+	r.initial, r.timeout = -1, pollTime
 	for _, p := range params {
 		switch p.name {
+		case "lastEventId":
+			r.lastEventID = p.value
+		case "initial":
+			n, err := strconv.Atoi(p.value)
+			if err != nil || n < 0 || n > route.MaxCount {
+				return bad("initial=%q: want a number of events, 0 to %d", clip(p.value), route.MaxCount)
+			}
+			r.initial = n
+		case "timeout":
+			var err error
+			if r.timeout, err = pollTimeout(p.value); err != nil {
+				return err
+			}
 		case "clientId":
 			if !nodeName.MatchString(p.value) {
 				return bad("clientId %q: want 1 to 64 of A-Z a-z 0-9 . _ ~ -", clip(p.value))

@@ -15,10 +15,12 @@ func TestNATSRestart(t *testing.T) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine })
 		s := open(t, n, "/events?channel=a&pattern=b:*")
+		settle(t, n)
 		u.publish("a", "before")
 		if ev := want(t, s, "", "before"); !strings.HasPrefix(ev.ID, "e1-") {
 			t.Errorf("id %q", ev.ID)
 		}
+		u.quiet(true)
 		if err := u.server.Stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -33,8 +35,11 @@ func TestNATSRestart(t *testing.T) {
 		u.createStream()
 		u.pulse("e2")
 		until(t, "the node knows the new epoch", func() bool { return *n.epoch.Load() == "e2" })
+		settle(t, n)
 		seq := u.publish("a", "after")
 		u.publish("b:c", "after")
+		wantGap(t, s, "stream-recreated")
+		wantGap(t, late, "stream-recreated")
 		id := wire.ID{Epoch: "e2", Seq: seq}.String()
 		if ev := want(t, s, "", "after"); ev.ID != id {
 			t.Errorf("id %q, want %q", ev.ID, id)
@@ -50,6 +55,7 @@ func TestNATSRestart(t *testing.T) {
 // A node may start before NATS, and before there is a stream.
 func TestStartsBeforeItsUpstream(t *testing.T) {
 	u := newUpstream(t)
+	u.quiet(true)
 	if err := u.server.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +75,7 @@ func TestStartsBeforeItsUpstream(t *testing.T) {
 	u.createStream()
 	u.pulse("e9")
 	until(t, "ready", func() bool { return n.ready() == nil })
+	settle(t, n)
 	seq := u.publish("a", "hello")
 	if ev := want(t, s, "", "hello"); ev.ID != fmt.Sprintf("e9-%d", seq) {
 		t.Errorf("id %q", ev.ID)

@@ -13,8 +13,17 @@ type ring struct {
 	// evicted is the number of the newest frame no longer here: whoever has
 	// seen it, or a later one, misses nothing.
 	evicted uint64
-	// evictedSeq is that frame's sequence in the stream, 0 without history.
-	evictedSeq uint64
+	// from is the sequence after which everything of the topic is here: that of
+	// the newest message that is not.
+	from uint64
+	// known tells that from is: the topic's place in the stream was learned.
+	known bool
+	// key is the highest sequence pushed; frames carry it, so that they can be
+	// searched by sequence also where some have none.
+	key uint64
+	// lateEvicted is the number of the newest frame no longer here that was late
+	// or without a sequence.
+	lateEvicted uint64
 }
 
 func (r *ring) at(i int) *frame { return r.buf[(r.head+i)&(len(r.buf)-1)] }
@@ -30,6 +39,11 @@ func (r *ring) push(f *frame) {
 	r.buf[(r.head+r.len)&(len(r.buf)-1)] = f
 	r.len++
 	r.size += f.size()
+	if f.seq != 0 && f.seq < r.key {
+		r.from = max(r.from, r.key) // whoever goes by sequences must ask the stream
+	}
+	r.key = max(r.key, f.seq)
+	f.key = r.key
 }
 
 // pop forgets the oldest frame and returns its size.
@@ -39,7 +53,10 @@ func (r *ring) pop() int64 {
 	r.head = (r.head + 1) & (len(r.buf) - 1)
 	r.len--
 	r.size -= f.size()
-	r.evicted, r.evictedSeq = f.n, f.seq
+	r.evicted, r.from = f.n, max(r.from, f.seq)
+	if f.late || f.seq == 0 {
+		r.lateEvicted = f.n
+	}
 	if r.len == 0 {
 		r.buf, r.head = nil, 0 // an idle channel keeps nothing
 	}
@@ -70,6 +87,61 @@ func (r *ring) after(dst []*frame, n, upTo uint64, max int64) (frames []*frame, 
 		dst = append(dst, f)
 	}
 	return dst, false, true
+}
+
+// since appends to dst the frames of history after the sequence pos, and
+// numbered up to upTo, in the order of sequences, at most max bytes (but at
+// least one frame); more tells that others follow. It must only be asked for
+// pos >= from.
+func (r *ring) since(dst []*frame, pos, upTo uint64, max int64) (frames []*frame, more bool) {
+	lo, hi := 0, r.len
+	for lo < hi {
+		if mid := (lo + hi) / 2; r.at(mid).key <= pos {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	first := len(dst)
+	for size := int64(0); lo < r.len && r.at(lo).n <= upTo; lo++ {
+		f := r.at(lo)
+		if f.seq <= pos {
+			continue
+		}
+		if size += f.size(); size > max && len(dst) > first {
+			return dst, true
+		}
+		dst = append(dst, f)
+	}
+	return dst, false
+}
+
+// unordered appends to dst the frames that are late or without a sequence,
+// numbered above n, up to upTo. ok is false when some are no longer here.
+func (r *ring) unordered(dst []*frame, n, upTo uint64) (frames []*frame, ok bool) {
+	if r.lateEvicted > n {
+		return dst, false
+	}
+	for i := r.len - 1; i >= 0 && r.at(i).n > n; i-- {
+		if f := r.at(i); f.n <= upTo && (f.late || f.seq == 0) {
+			dst = append(dst, f)
+		}
+	}
+	return dst, true
+}
+
+// oldAfter tells whether there is, or may have been, an old frame numbered above
+// n.
+func (r *ring) oldAfter(n uint64) bool {
+	if r.evicted > n {
+		return true
+	}
+	for i := r.len - 1; i >= 0 && r.at(i).n > n; i-- {
+		if r.at(i).old {
+			return true
+		}
+	}
+	return false
 }
 
 // resumeAt is the number after which a client that lost something goes on: with
@@ -114,6 +186,18 @@ func (l *ringLog) add(t *topic, f *frame, now time.Time, perTopic, total int64) 
 	for l.total > total && len(l.entries)-l.head > 1 {
 		l.popOldest()
 	}
+}
+
+// empty evicts everything of a topic, up to the frame numbered n, and forgets
+// its place in the stream.
+func (l *ringLog) empty(t *topic, n uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.ring.len > 0 {
+		l.total -= t.ring.pop()
+	}
+	t.ring = ring{evicted: n}
+	t.past = past{waiting: t.past.waiting, fetching: t.past.fetching}
 }
 
 // expire evicts what entered before then.

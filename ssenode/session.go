@@ -1,6 +1,7 @@
 package ssenode
 
 import (
+	"slices"
 	"time"
 
 	"sluice/shared/wire"
@@ -11,52 +12,101 @@ import (
 // its loop's goroutine.
 //
 // A session has no queue. It is either current, having been given every frame
-// its loop has handled, or behind, and then it has a position (cursor) and at
-// most one frame that is partly written (rest).
+// its loop has handled, or behind, and then it has a position and at most one
+// piece of bytes that is partly written (rest). The position is a number in the
+// node's order (cursor) for as long as the rings reach back to it; else, and for
+// a client that comes back with an id, it is a sequence of the stream (pos), and
+// the session is replaying: everything that was given out up to its cursor comes
+// by sequences, what was given out later by numbers.
 type session struct {
 	// Static once handed to the loop.
 	loop     *loop
 	sock     engine.Socket
-	subs     []sub // channels first, then patterns, as the client named them
+	poll     *collector // instead of a client's socket; also sock
+	subs     []sub      // channels first, then patterns, as the client named them
 	clientID string
 	wrap     bool // wants the form of wrap=1
 	overlap  bool // some subs match the same channel
+	owing    bool // throttle= may hold back an event while newer ones of others are given
 
-	behind  bool   // not current; the sweep passes it over
-	closed  bool   // dropped; also behind
-	touched bool   // in loop.touched
-	turn    int32  // list in loop.sessions
-	at      int32  // index in that list
-	rest    []byte // of a frame that is begun
-	cursor  uint64 // number of the last frame begun, when behind
-	seq     uint64 // sequence of the last frame with history, when behind
-	since   int64  // when it last took something, when behind; Unix nanoseconds
-	dirty   []int32
-	told    map[int32]uint64 // by sub: the loss up to this number was told, when behind
+	behind    bool // not current; the sweep passes it over
+	closed    bool // dropped; also behind
+	touched   bool // in loop.touched
+	unsettled bool // no pulse was checked since a topic was subscribed: no ids
+	early     bool // in loop.early
+	replaying bool // goes by seq
+	waiting   bool // for a stretch of history
+	slow      bool // replaying because it was too slow
+	turn      int32
+	at        int32  // index in that list of loop.sessions
+	rest      []byte // of what is begun
+	cursor    uint64 // number of the last frame begun, when behind
+	seq       uint64 // nothing up to this sequence is owed
+	pos       uint64 // sequence given or passed over in a replay, else 0
+	until     uint64 // number that the loop must have handled before it goes on, when early
+	back      uint64 // sequence that the client came back with
+	first     uint64 // sequence up to which nothing is missing when it came
+	reached   uint64 // highest sequence of what was fetched for it
+	given     uint64 // sequence of the last id given
+	since     int64  // when it last took something, when behind; Unix nanoseconds
+	dirty     []int32
+	start     *start           // what is to be done before anything else; nil once done
+	told      map[int32]uint64 // by sub: the loss up to this place was told, when behind
 }
 
 // sub is a session's subscription to one topic.
 type sub struct {
 	topic *topic
 	place int32 // in the topic's local list
+	// at is the sequence up to which a replay has given what there is.
+	at uint64
+	// replayed is the sequence up to which the client has everything of the
+	// topic, by its id or by the stream: frames up to it are not new to it,
+	// whenever they come.
+	replayed uint64
+}
+
+// vouched tells whether frames may carry their ids: nothing lower is owed.
+func (s *session) vouched() bool { return !s.unsettled && !(s.owing && s.owes()) }
+
+func (s *session) owes() bool {
+	for i := range s.subs {
+		if s.subs[i].topic.local[s.loop.index].owed > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *session) bytesOf(f *frame) []byte {
-	if !s.wrap {
-		return f.plain
+	b := f.plain
+	if s.wrap {
+		if b = f.wrapped; b == nil {
+			b = f.wrapLate()
+		}
 	}
-	if f.wrapped != nil {
-		return f.wrapped
+	if !s.vouches(f) {
+		return b[f.idLen:]
 	}
-	return f.wrapLate()
+	return b
 }
 
-// takes tells whether a frame that came on the i-th subscription is the copy
-// this session wants: that of the first of its subscriptions that matches.
+// vouches tells whether a frame may carry its id. Also for a session that is not
+// settled, a replay gives everything up to where the node was when it came in
+// one order.
+func (s *session) vouches(f *frame) bool {
+	return s.vouched() || s.replaying && f.seq <= s.first && !(s.owing && s.owes())
+}
+
+// takes tells whether a frame that came on the i-th subscription is one that
+// this session wants: new to it, and the copy of the first of its subscriptions
+// that matches.
 func (s *session) takes(i int, f *frame) bool {
-	if !s.overlap {
-		return true
-	}
+	return (f.seq == 0 || f.seq > s.subs[i].replayed) && (!s.overlap || s.firstOf(i, f))
+}
+
+// firstOf tells whether no subscription before the i-th matches.
+func (s *session) firstOf(i int, f *frame) bool {
 	for _, before := range s.subs[:i] {
 		if before.topic.pattern.MatchSubject(f.subject) {
 			return false
@@ -65,8 +115,26 @@ func (s *session) takes(i int, f *frame) bool {
 	return true
 }
 
+// wanted leaves out of dst[first:], which came on the i-th subscription, what
+// the session does not take.
+func (s *session) wanted(dst []*frame, first, i int) []*frame {
+	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool { return !s.takes(i, f) })...)
+}
+
+// copies leaves out of dst[first:], which came on the i-th subscription, what
+// comes on another one, too.
+func (s *session) copies(dst []*frame, first, i int) []*frame {
+	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool { return !s.firstOf(i, f) })...)
+}
+
 // give writes the joined bytes of frames to a current session.
 func (s *session) give(buf []byte, frames []*frame) {
+	if s.poll != nil {
+		s.poll.take(frames, s)
+		s.passed(frames)
+		s.loop.polls = append(s.loop.polls, s)
+		return
+	}
 	n, err := s.sock.Write(buf)
 	if err != nil {
 		s.loop.drop(s, clientGone, err)
@@ -74,6 +142,7 @@ func (s *session) give(buf []byte, frames []*frame) {
 	}
 	s.loop.stats.out(len(frames), n)
 	if n == len(buf) {
+		s.passed(frames)
 		return
 	}
 	s.fallBehind()
@@ -100,7 +169,9 @@ func (s *session) giveControl(b []byte) {
 func (s *session) fallBehind() {
 	s.behind = true
 	s.since = time.Now().UnixNano()
-	s.seq = s.loop.seq
+	if s.vouched() {
+		s.seq = max(s.seq, s.loop.verified)
+	}
 	s.loop.behind[s] = struct{}{}
 }
 
@@ -108,25 +179,42 @@ func (s *session) fallBehind() {
 // kept as part of its frame, not of the joined buffer: that is reused, and a
 // frame is shared with all other clients and the ring.
 func (s *session) cutAt(frames []*frame, n int) {
-	for _, f := range frames {
+	for i, f := range frames {
 		b := s.bytesOf(f)
 		if n < len(b) {
 			if n > 0 {
-				s.rest, s.cursor = b[n:], f.n
-				s.passed(f)
+				s.rest = b[n:]
+				s.passed(frames[:i+1])
 			} else {
-				s.cursor = f.n - 1
+				s.passed(frames[:i])
+			}
+			if s.replaying {
+				return
+			}
+			if s.cursor = f.n; n == 0 {
+				s.cursor--
 			}
 			return
 		}
 		n -= len(b)
-		s.passed(f)
 	}
 }
 
-func (s *session) passed(f *frame) {
-	if f.seq != 0 {
-		s.seq = f.seq
+// passed notes the position after the frames.
+func (s *session) passed(frames []*frame) {
+	for i := len(frames) - 1; i >= 0; i-- {
+		f := frames[i]
+		if f.seq == 0 || f.late {
+			continue
+		}
+		if s.replaying {
+			s.pos = f.seq
+		}
+		if f.idLen > 0 && s.vouches(f) {
+			s.given = max(s.given, f.seq)
+			s.seq = max(s.seq, f.seq)
+		}
+		return
 	}
 }
 
@@ -141,10 +229,30 @@ func (s *session) Writable() {
 // Gone is called by the engine when the client has left.
 func (s *session) Gone(cause error) { s.loop.drop(s, clientGone, cause) }
 
-// position is the id of the last event the session was given, zero if none.
-func (s *session) position() wire.ID {
-	if s.seq == 0 {
-		return wire.ID{}
+// fetched is called when a stretch that the session waited for is there.
+func (s *session) fetched() {
+	if s.waiting && !s.closed {
+		s.waiting = false
+		s.since = time.Now().UnixNano()
+		s.catchUp()
 	}
-	return wire.ID{Epoch: s.loop.epoch(), Seq: s.seq}
+}
+
+// beat sends a heartbeat. It moves the position of a page that hears nothing, so
+// that it does not fall out of a short history.
+func (s *session) beat(text []byte) {
+	verified := s.loop.verified
+	if verified <= s.given || !s.vouched() || s.loop.epoch() == "" {
+		if len(text) > 0 {
+			s.giveControl(text)
+		}
+		return
+	}
+	b := make([]byte, 0, len(text)+64)
+	if len(text) > 0 {
+		b = append(b, text[:len(text)-1]...) // the id is of the same block
+	}
+	b = appendID(b, wire.ID{Epoch: s.loop.epoch(), Seq: verified})
+	s.seq, s.given = max(s.seq, verified), verified
+	s.giveControl(append(b, '\n'))
 }

@@ -127,8 +127,8 @@ func TestStuckClientIsClosed(t *testing.T) {
 			u.publish("loud", payload)
 			return n.stats.open() == 0
 		})
-		if s, g := n.stats.closes[stuck].Load(), n.stats.closes[clientGone].Load(); s+g != 1 {
-			t.Errorf("closed as stuck %d, client-gone %d: want one of them", s, g)
+		if s, g := n.stats.closes[stuck].Load(), n.stats.closes[clientGone].Load(); s != 1 || g != 0 {
+			t.Errorf("closed as stuck %d, client-gone %d: want 1 and 0", s, g)
 		}
 	})
 }

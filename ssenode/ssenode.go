@@ -42,7 +42,9 @@ type Node struct {
 	hub      *hub
 	loops    []*loop
 	dispatch *dispatcher
-	learner  *learner
+	history  *history
+	fetcher  *fetcher
+	tip      tip
 	server   *fasthttp.Server
 	stats    *stats
 	epoch    atomic.Pointer[string]
@@ -74,46 +76,45 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 		n.admin.Close()
 		return nil, err
 	}
-	n.stats.register(n.admin.Registry, n.hub)
+	n.stats.register(n.admin.Registry, n.hub, &n.history.asked)
 	n.server = n.newServer(log)
 	return n, nil
 }
 
 // connect opens the connection to NATS and what hangs on it.
 func (n *Node) connect() error {
-	d := &dispatcher{
-		stats: n.stats, log: n.log, epochText: &n.epoch,
-		ringBytes: n.cfg.SSENode.RingBytes, ringTotal: n.cfg.SSENode.RingTotal, ringAge: n.cfg.SSENode.RingAge,
-		learned: make(chan learned),
-	}
-	n.dispatch = d
-	n.learner = &learner{stream: n.cfg.Stream, log: n.log, kick: make(chan struct{}, 1), out: d.learned}
+	kick := make(chan struct{}, 1)
 	nc, err := natsconn.Open(n.cfg.NATS, "ssenode-"+n.cfg.SSENode.Name, n.log, natsconn.Hooks{
-		Up:   n.learner.again,
-		Down: func() { d.suspect.Store(true) },
-		Error: func(sub *nats.Subscription, err error) {
-			if sub != nil && errors.Is(err, nats.ErrSlowConsumer) {
-				d.slow.add(sub)
+		Up: func() {
+			select {
+			case kick <- struct{}{}:
+			default:
 			}
 		},
 	})
 	if err != nil {
 		return err
 	}
-	n.nc, n.learner.nc = nc, nc
+	n.nc = nc
+	n.history = &history{nc: nc, stream: n.cfg.Stream}
+	n.tip.history = n.history
 	n.hub = newHub(nc, &n.cfg, len(n.engine.Loops()), n.done, n.log)
-	d.hub = n.hub
+	d := newDispatcher(n, n.hub)
+	d.kick = kick
+	n.dispatch = d
+	d.fetcher = &fetcher{d: d, kick: make(chan struct{}, fetchers)}
+	n.fetcher = d.fetcher
 	for i, e := range n.engine.Loops() {
-		n.loops = append(n.loops, newLoop(i, e, n.hub, n.stats, &n.epoch, &n.cfg.SSENode))
+		n.loops = append(n.loops, newLoop(i, e, n))
 	}
 	d.loops = n.loops
 	d.out, d.outSize = make([][]op, len(n.loops)), make([]int64, len(n.loops))
-	d.pulses, err = nc.ChanSubscribe(n.cfg.Stream.Live()+wire.PulseToken, n.hub.inbox)
-	if err != nil {
-		nc.Close()
-		return fmt.Errorf("subscribe pulse: %w", err)
+	for i, token := range [...]string{wire.PulseToken, wire.GapToken} {
+		if d.system[i], err = nc.ChanSubscribe(n.cfg.Stream.Live()+token, n.hub.inbox); err != nil {
+			nc.Close()
+			return fmt.Errorf("subscribe %s: %w", token, err)
+		}
 	}
-	n.learner.again()
 	return nil
 }
 
@@ -146,8 +147,10 @@ func (n *Node) Run(ctx context.Context) error {
 		wg.Go(func() { n.engine.Loops()[i].Run(l) })
 	}
 	wg.Go(func() { n.dispatch.run(work) })
-	wg.Go(func() { n.hub.flush(work) })
-	wg.Go(func() { n.learner.run(work) })
+	wg.Go(func() { n.dispatch.learner.run(work) })
+	for range fetchers {
+		wg.Go(func() { n.fetcher.run(work) })
+	}
 	broken := make(chan error, 2)
 	wg.Go(func() {
 		if err := n.admin.Run(work); err != nil {
@@ -207,6 +210,8 @@ func (n *Node) drain() {
 
 // closeServer accepts no more and gives requests in work a moment.
 func (n *Node) closeServer() {
+	// Also when Serve has not begun yet: fasthttp would know nothing to close.
+	n.ln.Close()
 	end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := n.server.ShutdownWithContext(end); err != nil {

@@ -7,7 +7,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/shared/channel"
-	"sluice/shared/event"
 	"sluice/shared/route"
 )
 
@@ -19,18 +18,29 @@ type topic struct {
 	name    string // the channel, or the pattern's text
 	literal bool
 	route   *route.Route // of the channel; nil for a pattern with wildcards
+	// Whether it is, or may have, channels with history=off and with throttle=.
+	live, throttles bool
 
 	// Guarded by hub.mu.
-	sub     *nats.Subscription
-	refs    int // sessions
-	idle    int64
-	byLoop  []int32       // sessions by loop; read by the dispatcher under the read lock
-	flushed chan struct{} // closed once the server knows the subscription
+	sub    *nats.Subscription
+	refs   int // sessions
+	idle   int64
+	byLoop []int32 // sessions by loop; read by the dispatcher under the read lock
 
-	wraps atomic.Int32 // sessions that want wrap=1
+	ready   chan struct{} // closed once its place in the stream is known
+	readied sync.Once
+	// settled is 0 until a pulse was checked since it is known; until then clients
+	// get no ids. It is one more than the number that frames had come to then.
+	settled atomic.Uint64
+	wraps   atomic.Int32 // sessions that want wrap=1
 
-	mu   sync.Mutex // guards ring
+	// Owned by the dispatcher.
+	chain       chain
+	settleAfter uint64 // the pulse must be later than this
+
+	mu   sync.Mutex // guards ring and past
 	ring ring
+	past past
 
 	local []localTopic // by loop; each owned by that loop's goroutine
 }
@@ -40,8 +50,9 @@ type localTopic struct {
 	clients []client
 	// Frames of the batch in work, and their bytes joined for one write.
 	pending []*frame
-	plain   joined
-	wrapped joined
+	old     bool // some of them are
+	owed    int  // events held back by throttle=
+	joined  [forms]joined
 }
 
 // client is a session's place in a topic's list.
@@ -53,13 +64,7 @@ type client struct {
 // subject is what the topic is subscribed to, below the live prefix.
 func (t *topic) subject() string { return t.pattern.Subject() }
 
-// formatOf is how payloads on the subject are read.
-func (t *topic) formatOf(subject string, routes *route.Table) event.Format {
-	if t.route != nil {
-		return t.route.Format
-	}
-	return routes.MatchSubject(subject).Format
-}
+func (t *topic) nowReady() { t.readied.Do(func() { close(t.ready) }) }
 
 func (lt *localTopic) add(s *session, sub int) {
 	s.subs[sub].place = int32(len(lt.clients))

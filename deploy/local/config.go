@@ -2,7 +2,10 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
+	"sluice/publisher"
 	"sluice/shared/route"
 )
 
@@ -27,12 +30,26 @@ type config struct {
 		Simulate  string  `default:"all" desc:"scenarios played for the demo page, or none"`
 		Rate      float64 `default:"3" desc:"events per second of each scenario"`
 	}
+
+	scenarios []string // of LOCAL_SIMULATE, once it was validated
 }
 
 // Validate checks values that parse but cannot work.
 func (c *config) Validate() error {
 	if c.Local.Nodes < 1 || c.Local.Nodes > 16 {
 		return fmt.Errorf("LOCAL_NODES=%d: want 1 to 16", c.Local.Nodes)
+	}
+	if c.Local.Simulate != "none" {
+		for name := range strings.SplitSeq(c.Local.Simulate, ",") {
+			known := publisher.AllScenarios
+			for _, s := range publisher.Scenarios() {
+				known += ", " + s.Name
+			}
+			if name = strings.TrimSpace(name); name == "" || !slices.Contains(strings.Split(known, ", "), name) {
+				return fmt.Errorf("LOCAL_SIMULATE=%q: %q is no scenario: want none or %s, separated by commas", c.Local.Simulate, name, known)
+			}
+			c.scenarios = append(c.scenarios, name)
+		}
 	}
 	if c.Local.Rate <= 0 || c.Local.Rate > 1000 {
 		return fmt.Errorf("LOCAL_RATE=%g: want more than 0 and at most 1000", c.Local.Rate)

@@ -99,7 +99,7 @@ func (l *local) Run(ctx context.Context) error {
 	for _, n := range l.nodes {
 		g.Go(func() error { return n.Run(ctx) })
 	}
-	if l.cfg.Local.Simulate != "none" {
+	if len(l.cfg.scenarios) > 0 {
 		g.Go(func() error { return l.simulate(ctx) })
 	}
 	l.tell()
@@ -114,7 +114,7 @@ func (l *local) simulate(ctx context.Context) error {
 	}
 	defer client.Close()
 	err = publisher.Simulate(ctx, client, publisher.SimulateOptions{
-		Scenarios: strings.Split(l.cfg.Local.Simulate, ","), Rate: l.cfg.Local.Rate,
+		Scenarios: l.cfg.scenarios, Rate: l.cfg.Local.Rate,
 	}, l.log.With("worker", "simulate"))
 	if errors.Is(err, context.Canceled) {
 		return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"sluice/shared/embedded"
@@ -16,12 +17,17 @@ func TestOutages(t *testing.T) {
 	for i := range 20 {
 		streams = append(streams, s.open(i%2, "/events?channel=a&pattern=b:*"))
 	}
-	works := func(what string) {
+	works := func(what, gap string) {
 		t.Helper()
 		until(t, "all are ready "+what, func() bool { return s.bridge.ready() && s.nodes[0].ready() && s.nodes[1].ready() })
 		s.publish("a", what)
 		s.publish("b:1", what)
 		for _, st := range streams {
+			if gap != "" {
+				if ev := next(t, st); ev.Name != "gap" || !strings.Contains(ev.Data, gap) {
+					t.Fatalf("%s: got %q with %s, want a gap with %s", what, ev.Name, ev.Data, gap)
+				}
+			}
 			want(t, st, "", what)
 			want(t, st, "", what)
 		}
@@ -31,20 +37,20 @@ func TestOutages(t *testing.T) {
 			}
 		}
 	}
-	works("at first")
+	works("at first", "")
 	for round := range 2 {
 		kill(t, s.redis)
 		until(t, "the bridge notices", func() bool { return !s.bridge.ready() })
 		if err := s.redis.Restart(); err != nil {
 			t.Fatal(err)
 		}
-		works(fmt.Sprint("after Redis ", round))
+		works(fmt.Sprint("after Redis ", round), `"upstream"`)
 		kill(t, s.nats)
 		until(t, "all notice", func() bool { return !s.bridge.ready() && !s.nodes[0].ready() && !s.nodes[1].ready() })
 		if err := s.nats.Restart(); err != nil {
 			t.Fatal(err)
 		}
-		works(fmt.Sprint("after NATS ", round))
+		works(fmt.Sprint("after NATS ", round), `"stream-recreated"`)
 	}
 }
 

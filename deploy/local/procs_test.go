@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -27,6 +28,15 @@ import (
 
 // wait bounds every wait of these tests; only a hang reaches it.
 const wait = 30 * time.Second
+
+// testLog writes into the test when SLUICE_TEST_LOG is set.
+func testLog(t testing.TB) *slog.Logger {
+	w := io.Discard
+	if os.Getenv("SLUICE_TEST_LOG") != "" {
+		w = t.Output()
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
 
 // binaries are built once for all tests of this package.
 var binaries = sync.OnceValues(func() (string, error) {
@@ -237,6 +247,17 @@ func openURL(t testing.TB, url string) *sseclient.Stream {
 		t.Fatalf("%s: first event %+v", url, ev)
 	}
 	return st
+}
+
+// positioned reads until the stream has told a position: from then on every
+// event has its id.
+func positioned(t testing.TB, st *sseclient.Stream) {
+	t.Helper()
+	for st.LastEventID() == "" {
+		if ev, err := st.NextWithin(wait); err != nil || ev.HasData {
+			t.Fatalf("before the first position: %+v, %v", ev, err)
+		}
+	}
 }
 
 func next(t testing.TB, st *sseclient.Stream) sseclient.Event {

@@ -39,11 +39,33 @@ func (t *Table) MatchSubject(subject string) *Route {
 	return &defaultRoute
 }
 
+// Any tells whether f holds for the route of any channel that the pattern
+// might match. Routes that only an earlier one keeps from matching count, too.
+func (t *Table) Any(p channel.Pattern, f func(*Route) bool) bool {
+	for i := range t.routes {
+		if t.routes[i].Pattern.Overlaps(p) && f(&t.routes[i]) {
+			return true
+		}
+	}
+	return false
+}
+
 // MaxCount is the largest number of events that any channel keeps.
 func (t *Table) MaxCount() int {
 	n := DefaultCount
 	for i := range t.routes {
 		n = max(n, t.routes[i].History.Count)
+	}
+	return n
+}
+
+// MinCount is the smallest number of events that any channel keeps.
+func (t *Table) MinCount() int {
+	n := DefaultCount
+	for i := range t.routes {
+		if h := t.routes[i].History; !h.Off {
+			n = min(n, h.Count)
+		}
 	}
 	return n
 }

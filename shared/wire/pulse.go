@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -17,17 +18,27 @@ type Pulse struct {
 	// Marked says that messages before this one may be stored without having
 	// been republished: nodes compare everything they watch with the stream.
 	Marked bool `json:"marked,omitempty"`
+	// Since is, in a marked pulse, the sequence of the last pulse before it that
+	// was known to be stored: what an event id between the two vouches for is
+	// uncertain.
+	Since uint64 `json:"since,omitempty"`
 	// Routes is the hash of the bridge's ROUTES; a node with other ones warns.
 	Routes string `json:"routes,omitempty"`
 	// Position in Redis' order, "" when unknown; see Stamp.
 	Position string `json:"position,omitempty"`
+	// Digest is what was written since the last pulse, see Digest. It follows
+	// the JSON as it is.
+	Digest []byte `json:"-"`
 }
 
-// Encode writes the pulse as JSON.
+// Encode writes the pulse as one line of JSON, with a digest as further bytes.
 func (p Pulse) Encode() []byte {
 	b, err := json.Marshal(p)
 	if err != nil {
 		panic(fmt.Sprintf("encode pulse: %v", err)) // only strings, numbers and a time
+	}
+	if len(p.Digest) > 0 {
+		b = append(append(b, '\n'), p.Digest...)
 	}
 	return b
 }
@@ -36,6 +47,7 @@ func (p Pulse) Encode() []byte {
 // error: ids made from it could not be told from those of another stream.
 func ParsePulse(data []byte) (Pulse, error) {
 	var p Pulse
+	data, p.Digest, _ = bytes.Cut(data, []byte{'\n'})
 	if err := json.Unmarshal(data, &p); err != nil {
 		return Pulse{}, fmt.Errorf("pulse: %w", err)
 	}

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"bytes"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -59,9 +61,12 @@ func TestStamps(t *testing.T) {
 }
 
 func TestPulses(t *testing.T) {
-	p := Pulse{Epoch: "e1", Term: 3, Bridge: "b", Time: time.Unix(1, 0).UTC(), Marked: true, Routes: "r", Position: "n+1"}
-	if back, err := ParsePulse(p.Encode()); err != nil || back != p {
-		t.Errorf("comes back as %+v, %v", back, err)
+	p := Pulse{Epoch: "e1", Term: 3, Bridge: "b", Time: time.Unix(1, 0).UTC(), Marked: true, Since: 7, Routes: "r", Position: "n+1"}
+	for _, digest := range [][]byte{nil, []byte("\x01a\x0a\n\n")} {
+		p.Digest = digest
+		if back, err := ParsePulse(p.Encode()); err != nil || !reflect.DeepEqual(back, p) {
+			t.Errorf("comes back as %+v, %v", back, err)
+		}
 	}
 	for _, s := range []string{"", "{}", "x", `{"epoch":"a-b"}`, `{"epoch":"` + strings.Repeat("a", MaxEpoch+1) + `"}`} {
 		if got, err := ParsePulse([]byte(s)); err == nil {
@@ -79,6 +84,56 @@ func TestStreamNames(t *testing.T) {
 		err := bad.Validate()
 		if err == nil || !strings.Contains(err.Error(), "STREAM_") {
 			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+func TestDigests(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := rapid.MapOf(rapid.StringN(0, 30, -1), rapid.Uint64()).Draw(t, "subjects")
+		var d Digest
+		for range 2 { // it can be used again
+			for subject, seq := range want {
+				d.Add(subject, seq-1)
+				d.Add(subject, seq)
+			}
+			b := d.Take()
+			got := map[string]uint64{}
+			if err := EachInDigest(b, func(s []byte, seq uint64) { got[string(s)] = seq }); err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("got %v, want %v", got, want)
+			}
+			if len(b) > 0 && EachInDigest(b[:len(b)-1], func([]byte, uint64) {}) == nil {
+				t.Fatal("a digest cut short is taken")
+			}
+			if d.Size() != 0 || len(d.Take()) > 0 {
+				t.Fatal("not empty after Take")
+			}
+		}
+	})
+}
+
+func FuzzDigest(f *testing.F) {
+	f.Add([]byte("\x01a\x0a"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_ = EachInDigest(b, func(s []byte, _ uint64) {
+			if !bytes.Contains(b, s) {
+				t.Fatal("bytes from nowhere")
+			}
+		})
+	})
+}
+
+func TestMarks(t *testing.T) {
+	m := Mark{Epoch: "e1", Term: 2, Reason: GapUpstream, Time: time.Unix(1, 0).UTC(), Subjects: []string{"a.b"}}
+	if back, err := ParseMark(m.Encode()); err != nil || !reflect.DeepEqual(back, m) {
+		t.Errorf("comes back as %+v, %v", back, err)
+	}
+	for _, s := range []string{"", "{}", `{"epoch":"e","reason":"x"}`, `{"epoch":"-","reason":"dropped"}`} {
+		if got, err := ParseMark([]byte(s)); err == nil {
+			t.Errorf("%q: taken as %+v", s, got)
 		}
 	}
 }

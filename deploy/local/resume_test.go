@@ -1,0 +1,412 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"sluice/bridge"
+	"sluice/shared/embedded"
+	"sluice/shared/redisconn"
+	"sluice/shared/route"
+	"sluice/shared/sseclient"
+	"sluice/shared/wire"
+	"sluice/shared/worker"
+	"sluice/ssenode"
+)
+
+// fleet is a bridge and three nodes in this process, each node behind a hop of
+// its own to NATS that a test can cut.
+type fleet struct {
+	t      testing.TB
+	client redis.UniversalClient
+	nodes  []*ssenode.Node
+	hops   []*embedded.Proxy
+}
+
+// roamRoutes keep enough for clients that are away for as long as a server.
+var roamRoutes, _ = route.Parse("roam:> history=50000/10m")
+
+// natsServer is what a fleet needs of NATS.
+type natsServer interface {
+	URL() string
+	Addr() string
+}
+
+func newFleet(t testing.TB, nats natsServer, change func(*bridge.Config)) *fleet {
+	t.Helper()
+	f := &fleet{t: t}
+	redisServer := embedded.TestRedis(t)
+	var err error
+	if f.client, err = redisconn.Open(redisServer.URL(), redisconn.Options{Worker: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.client.Close() })
+	run := func(w interface{ Run(context.Context) error }) {
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := w.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Cleanup(func() { cancel(); wg.Wait() })
+	}
+	for i := range 3 {
+		hop := embedded.TestProxy(t, nats.Addr())
+		f.hops = append(f.hops, hop)
+		c := worker.Default[ssenode.Config]()
+		c.Admin.Addr, c.SSENode.Addr = "127.0.0.1:0", "127.0.0.1:0"
+		c.SSENode.Name = fmt.Sprint("n", i+1)
+		c.SSENode.DrainDelay, c.SSENode.DrainTime = 0, 0
+		c.SSENode.Linger = 200 * time.Millisecond // channels come and go
+		c.SSENode.RingBytes = 64 << 10            // and are soon only in the stream
+		c.SSENode.Heartbeat = time.Second
+		c.NATS.URL = "nats://" + hop.Addr()
+		c.Routes = *roamRoutes
+		n, err := ssenode.New(c, testLog(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(n)
+		f.nodes = append(f.nodes, n)
+	}
+	c := worker.Default[bridge.Config]()
+	c.Admin.Addr = "127.0.0.1:0"
+	c.Redis.URL, c.NATS.URL = redisServer.URL(), nats.URL()
+	c.Bridge.Pulse = 250 * time.Millisecond
+	c.Routes = *roamRoutes
+	if change != nil {
+		change(&c)
+	}
+	b, err := bridge.New(c, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(b)
+	for _, n := range f.nodes {
+		until(t, "a node is ready", func() bool {
+			code, _ := fetch(t, "http://"+n.AdminAddr().String()+"/readyz")
+			return code == 200
+		})
+	}
+	return f
+}
+
+// roamer is a client that comes and goes, to any node, as a browser does.
+type roamer struct {
+	f     *fleet
+	query string
+	takes func(channel string) bool
+	rng   *rand.Rand
+	id    string
+	// next is the number expected of each channel, safe what it was at the last
+	// id: between the two a return may begin.
+	next, safe map[string]int
+	steps, ups int
+	trace      []string
+	gaps       map[string]int
+}
+
+// visit connects once and reads until the deadline, or done.
+func (r *roamer) visit(ctx context.Context, done func() bool) error {
+	node := r.f.nodes[r.rng.IntN(len(r.f.nodes))]
+	st, err := sseclient.Open(ctx, "http://"+node.Addr().String()+"/events?"+r.query, sseclient.Options{LastEventID: r.id})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer st.Close()
+	r.ups++
+	r.trace = append(r.trace, fmt.Sprintf("%s visit %s %s", time.Now().Format("05.000"), node.Addr(), r.id))
+	back := map[string]bool{} // channels heard of since
+	repeats := false          // told that more than that may come again
+	for !done() {
+		ev, err := st.Next(ctx)
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			return nil
+		}
+		if err != nil {
+			return nil // the node closed it, for a reason of its own
+		}
+		r.steps++
+		switch {
+		case ev.Name == "gap":
+			var g struct{ Reason string }
+			if err := json.Unmarshal([]byte(ev.Data), &g); err != nil {
+				return err
+			}
+			r.gaps[g.Reason]++
+			if g.Reason != "upstream" {
+				return fmt.Errorf("gap %s", ev.Data)
+			}
+			// Everything since a pulse before its position comes again.
+			repeats = true
+			clear(back)
+			clear(r.safe)
+		case ev.Name == "" && ev.HasData:
+			name, number, _ := strings.Cut(ev.Data, " ")
+			n, err := strconv.Atoi(number)
+			if err != nil || !r.takes(name) {
+				return fmt.Errorf("unexpected %q", ev.Data)
+			}
+			next, known := r.next[name]
+			switch {
+			case !known && r.id == "":
+			case !back[name] && n <= next && (n >= r.safe[name] || repeats):
+			case n == next:
+			default:
+				return fmt.Errorf("%s with id %q: expected %d (%d was safe, first since the return: %v, position %s) %q", ev.Data, ev.ID, next, r.safe[name], !back[name], r.id, r.trace[max(0, len(r.trace)-8):])
+			}
+			back[name] = true
+			r.next[name] = n + 1
+		}
+		if ev.HasID {
+			r.trace = append(r.trace, fmt.Sprintf("%s %s %q %q", time.Now().Format("05.000"), ev.ID, ev.Data, ev.Comment))
+			if a, err := wire.ParseID(ev.ID); err != nil {
+				return err
+			} else if b, err := wire.ParseID(r.id); err == nil && a.Epoch == b.Epoch && a.Seq < b.Seq && !repeats {
+				return fmt.Errorf("position goes back from %s with %+v %q", r.id, ev, r.trace[max(0, len(r.trace)-8):])
+			}
+			r.id = ev.ID
+			// What was given without an id before this visit may still come again.
+			for name := range back {
+				r.safe[name] = r.next[name]
+			}
+		}
+	}
+	return nil
+}
+
+// roam lets clients come and go while numbered messages are published on
+// channels that appear and disappear, with fault going on beside, and checks
+// that every client sees every message of its channels, in order.
+func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Context)) {
+	t := f.t
+	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("SLUICE_TEST_SEED"); text != "" {
+		seed, _ = strconv.ParseUint(text, 10, 64)
+	}
+	t.Logf("seed %d", seed)
+	const channels = 24
+	name := func(i int) string { return fmt.Sprintf("roam:%d:%d", i%3, i) }
+	var sent [channels]atomic.Int64
+	rng := rand.New(rand.NewPCG(seed, 0))
+	var all []*roamer
+	for i := range clients {
+		r := &roamer{f: f, rng: rand.New(rand.NewPCG(seed, uint64(i)+1)), next: map[string]int{}, safe: map[string]int{}, gaps: map[string]int{}}
+		q := url.Values{}
+		var mine []string
+		for range 1 + rng.IntN(5) {
+			c := name(rng.IntN(channels))
+			mine = append(mine, c)
+			q.Add("channel", c)
+		}
+		prefix := "none"
+		if rng.IntN(3) == 0 {
+			group := rng.IntN(3)
+			prefix = fmt.Sprintf("roam:%d:", group)
+			q.Add("pattern", prefix+"*")
+		}
+		r.query = q.Encode()
+		r.takes = func(c string) bool { return strings.HasPrefix(c, prefix) || slices.Contains(mine, c) }
+		all = append(all, r)
+	}
+	// All have a position before the first message, so that they have to see
+	// each one.
+	var first sync.WaitGroup
+	for _, r := range all {
+		first.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), wait)
+			defer cancel()
+			if err := r.visit(ctx, func() bool { return r.id != "" }); err != nil || r.id == "" {
+				t.Errorf("first visit: %v, position %q", err, r.id)
+			}
+			for i := range channels {
+				if r.takes(name(i)) {
+					r.next[name(i)], r.safe[name(i)] = 0, 0
+				}
+			}
+		})
+	}
+	first.Wait()
+	if t.Failed() {
+		return
+	}
+	ctx, stop := context.WithTimeout(context.Background(), load)
+	defer stop()
+	var publishing, faults, roaming sync.WaitGroup
+	publishing.Go(func() {
+		rng := rand.New(rand.NewPCG(seed, 1<<32))
+		for ctx.Err() == nil {
+			pipe := f.client.Pipeline()
+			for range 1 + rng.IntN(60) {
+				// Loud and quiet ones: the higher the number the rarer.
+				i := min(rng.IntN(channels), rng.IntN(channels), rng.IntN(channels))
+				n := sent[i].Add(1) - 1
+				pipe.Publish(context.Background(), name(i), fmt.Sprintf("%s %d", name(i), n))
+			}
+			if _, err := pipe.Exec(context.Background()); err != nil {
+				t.Error(err)
+				return
+			}
+			time.Sleep(time.Duration(rng.IntN(12)) * time.Millisecond)
+		}
+	})
+	if fault != nil {
+		faults.Go(func() { fault(ctx) })
+	}
+	var failed atomic.Bool
+	for k, r := range all {
+		roaming.Go(func() {
+			fail := func(err error) {
+				failed.Store(true)
+				t.Errorf("client %d (%s): %v", k, r.query, err)
+			}
+			for ctx.Err() == nil && !failed.Load() {
+				visit, cancel := context.WithTimeout(ctx, time.Duration(rand.N(400)+1)*time.Millisecond)
+				err := r.visit(visit, func() bool { return false })
+				cancel()
+				if err != nil {
+					fail(err)
+					return
+				}
+				if r.rng.IntN(4) == 0 {
+					time.Sleep(time.Duration(r.rng.IntN(600)) * time.Millisecond)
+				}
+			}
+			publishing.Wait()
+			faults.Wait()
+			complete := func() bool {
+				for i := range channels {
+					if r.takes(name(i)) && int64(r.next[name(i)]) < sent[i].Load() {
+						return false
+					}
+				}
+				return true
+			}
+			end, cancel := context.WithTimeout(context.Background(), wait)
+			defer cancel()
+			for !complete() && end.Err() == nil && !failed.Load() {
+				if err := r.visit(end, complete); err != nil {
+					fail(err)
+					return
+				}
+			}
+			if !complete() && !failed.Load() {
+				var missing []string
+				for i := range channels {
+					if r.takes(name(i)) && int64(r.next[name(i)]) < sent[i].Load() {
+						missing = append(missing, fmt.Sprintf("%s %d of %d", name(i), r.next[name(i)], sent[i].Load()))
+					}
+				}
+				fail(fmt.Errorf("not complete after %s: %v %q", wait, missing, r.trace[max(0, len(r.trace)-8):]))
+			}
+		})
+	}
+	roaming.Wait()
+	steps, ups, messages := 0, 0, int64(0)
+	gaps := map[string]int{}
+	for _, r := range all {
+		steps, ups = steps+r.steps, ups+r.ups
+		for reason, n := range r.gaps {
+			gaps[reason] += n
+		}
+	}
+	for i := range sent {
+		messages += sent[i].Load()
+	}
+	t.Logf("%d messages, %d events to %d clients in %d visits, gaps %v", messages, steps, clients, ups, gaps)
+}
+
+// long is how long a load lasts: seconds in CI, longer in `task soak`.
+func long(short time.Duration) time.Duration {
+	if text := os.Getenv("SLUICE_SOAK"); text != "" {
+		if d, err := time.ParseDuration(text); err == nil {
+			return d
+		}
+	}
+	return short
+}
+
+func startNATS(t testing.TB, file bool) *embedded.NATS {
+	t.Helper()
+	o := embedded.NATSOptions{}
+	if file {
+		o.StoreDir = t.TempDir()
+	}
+	n, err := embedded.StartNATS(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Shutdown(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// Clients come and go over three nodes, under load.
+func TestRoaming(t *testing.T) {
+	f := newFleet(t, startNATS(t, false), nil)
+	f.roam(40, long(5*time.Second), nil)
+}
+
+// The same while the nodes' connections to NATS are cut, or hang for a while. It
+// is part of the soak only: about one run in ten still finds a loss that is not
+// understood yet (issue 3).
+func TestRoamingWithCutConnections(t *testing.T) {
+	if os.Getenv("SLUICE_SOAK") == "" {
+		t.Skip("fails now and then: runs with `task soak` only, see above")
+	}
+	f := newFleet(t, startNATS(t, false), nil)
+	f.roam(30, long(5*time.Second), func(ctx context.Context) {
+		rng := rand.New(rand.NewPCG(1, 2))
+		for ctx.Err() == nil {
+			hop := f.hops[rng.IntN(len(f.hops))]
+			if rng.IntN(2) == 0 {
+				hop.Hang() // what comes meanwhile is lost
+				time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
+				hop.Cut()
+			} else {
+				hop.Cut()
+			}
+			time.Sleep(time.Duration(100+rng.IntN(500)) * time.Millisecond)
+		}
+	})
+}
+
+// The same while a NATS server that keeps the stream in files is restarted.
+func TestRoamingWithNATSRestarts(t *testing.T) {
+	nats := startNATS(t, true)
+	f := newFleet(t, nats, func(c *bridge.Config) { c.Bridge.Storage = "file" })
+	f.roam(30, long(7*time.Second), func(ctx context.Context) {
+		for ctx.Err() == nil {
+			time.Sleep(1500 * time.Millisecond)
+			if err := nats.Stop(); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(200 * time.Millisecond)
+			if err := nats.Restart(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}

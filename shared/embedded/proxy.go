@@ -1,0 +1,103 @@
+package embedded
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// Proxy is a TCP hop in front of a server that can swallow what either side
+// says, or cut all connections.
+type Proxy struct {
+	ln      net.Listener
+	to      string
+	Swallow atomic.Bool               // from the server to the client
+	Mute    atomic.Bool               // from the client to the server
+	mu      sync.Mutex                // guards conns
+	conns   map[net.Conn]*atomic.Bool // whether what its server says is lost
+	wg      sync.WaitGroup
+}
+
+// TestProxy starts a proxy to the address that lives as long as the test.
+func TestProxy(t testing.TB, to string) *Proxy {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{ln: ln, to: to, conns: map[net.Conn]*atomic.Bool{}}
+	p.wg.Go(p.serve)
+	t.Cleanup(func() {
+		ln.Close()
+		p.Cut()
+		p.wg.Wait()
+	})
+	return p
+}
+
+// Addr is where the proxy listens.
+func (p *Proxy) Addr() string { return p.ln.Addr().String() }
+
+func (p *Proxy) serve() {
+	for {
+		client, err := p.ln.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.to)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		p.mu.Lock()
+		hang := &atomic.Bool{}
+		p.conns[client], p.conns[server] = hang, hang
+		p.mu.Unlock()
+		p.wg.Go(func() { p.copy(client, server, &p.Swallow, hang) })
+		p.wg.Go(func() { p.copy(server, client, &p.Mute, &p.Mute) })
+	}
+}
+
+func (p *Proxy) copy(dst, src net.Conn, lost, hang *atomic.Bool) {
+	defer func() {
+		dst.Close()
+		src.Close()
+		p.mu.Lock()
+		delete(p.conns, dst)
+		delete(p.conns, src)
+		p.mu.Unlock()
+	}()
+	b := make([]byte, 32<<10)
+	for {
+		n, err := src.Read(b)
+		if err != nil {
+			return
+		}
+		if lost.Load() || hang.Load() {
+			continue
+		}
+		if _, err := dst.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// Hang loses all that the server says from now on, on the connections that
+// there are now. They have to be cut: TCP never goes on after a loss.
+func (p *Proxy) Hang() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, hang := range p.conns {
+		hang.Store(true)
+	}
+}
+
+// Cut closes all connections; new ones are let through.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.Close()
+	}
+}

@@ -1,0 +1,383 @@
+package ssenode
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/wire"
+)
+
+const (
+	// pageCount and pageBytes bound one answer of the stream. Without a bound
+	// the server sends up to 64 MiB at once.
+	pageCount = 1000
+	pageBytes = 512 << 10
+	// lastCount is how many subjects one question about last messages may name;
+	// the server refuses answers of more than 1,024.
+	lastCount = 1000
+	// leaderCount is how many messages are taken from the stream's leader, which
+	// gives them one by one, before replicas are asked again.
+	leaderCount = 64
+)
+
+// history asks the stream for what it holds. Questions go to any replica, which
+// may lag behind, unless they are said to go to the leader.
+type history struct {
+	nc     *nats.Conn
+	stream wire.Stream
+	asked  atomic.Uint64 // requests made
+}
+
+// record is a message of the stream.
+type record struct {
+	subject string // below the log prefix
+	seq     uint64
+	at      time.Time
+	data    []byte
+}
+
+// page is a stretch of the messages of one subject or pattern.
+type page struct {
+	records []record
+	// pending is how many matching messages followed the last one when the page
+	// was read, as far as the replica knew.
+	pending uint64
+	// through is the sequence up to which the page is complete for a reader
+	// that trusts the replica.
+	through uint64
+	// first is the stream's first sequence, read after the page: what was below
+	// it may have been missing from the page.
+	first uint64
+}
+
+var (
+	errNothing = errors.New("no such message in the stream")
+	errLate    = errors.New("the replica lags behind")
+	errTorn    = errors.New("a part of the answer was lost with the connection")
+)
+
+// getRequest is JetStream's request for messages (ADR-31).
+type getRequest struct {
+	Seq       uint64   `json:"seq,omitempty"`
+	Batch     int      `json:"batch,omitempty"`
+	MaxBytes  int      `json:"max_bytes,omitempty"`
+	NextFor   string   `json:"next_by_subj,omitempty"`
+	LastFor   string   `json:"last_by_subj,omitempty"`
+	MultiLast []string `json:"multi_last,omitempty"`
+	UpTo      uint64   `json:"up_to_seq,omitempty"`
+}
+
+// many makes a direct get that is answered by several messages and an end.
+func (h *history) many(ctx context.Context, req getRequest, each func(record)) (end nats.Header, err error) {
+	body, _ := json.Marshal(req) // strings and numbers
+	inbox := h.nc.NewInbox()
+	sub, err := h.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("read from stream %s: %w", h.stream.Name, err)
+	}
+	defer sub.Unsubscribe() //nolint:errcheck // fails only once the connection is closed
+	h.asked.Add(1)
+	if err := h.nc.PublishRequest("$JS.API.DIRECT.GET."+h.stream.Name, inbox, body); err != nil {
+		return nil, fmt.Errorf("read from stream %s: %w", h.stream.Name, err)
+	}
+	for last := uint64(0); ; {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read from stream %s: %w", h.stream.Name, err)
+		}
+		// Each message names the one before it in the answer. After a reconnection
+		// in the middle of an answer only the rest of it comes.
+		status := m.Header.Get("Status")
+		if (status == "" || status == "204") && number(m.Header, wire.HeaderLastSequence) != last {
+			return nil, fmt.Errorf("read from stream %s: %w", h.stream.Name, errTorn)
+		}
+		switch {
+		case status == "204":
+			return m.Header, nil
+		case status == "404":
+			return nil, errNothing
+		case status != "":
+			return nil, fmt.Errorf("read from stream %s: %s %s", h.stream.Name, status, m.Header.Get("Description"))
+		}
+		r, err := h.record(m)
+		if err != nil {
+			return nil, err
+		}
+		last = r.seq
+		each(r)
+	}
+}
+
+func (h *history) record(m *nats.Msg) (record, error) {
+	r := record{seq: number(m.Header, wire.HeaderSequence), data: m.Data}
+	subject := lastOf(m.Header["Nats-Subject"])
+	if r.seq == 0 || len(subject) <= len(h.stream.Log()) {
+		return r, fmt.Errorf("read from stream %s: answer without sequence or subject", h.stream.Name)
+	}
+	r.subject = subject[len(h.stream.Log()):]
+	r.at, _ = time.Parse(time.RFC3339Nano, lastOf(m.Header["Nats-Time-Stamp"]))
+	return r, nil
+}
+
+// number reads a header of the server's, 0 without it. A message that was
+// republished twice has several values: the last counts.
+func number(h nats.Header, key string) uint64 {
+	n, err := strconv.ParseUint(lastOf(h[key]), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func lastOf(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+// page reads messages of a subject, wildcards included, after a sequence.
+func (h *history) page(ctx context.Context, subject string, after uint64) (page, error) {
+	p := page{through: after}
+	end, err := h.many(ctx, getRequest{Seq: after + 1, Batch: pageCount, MaxBytes: pageBytes, NextFor: h.stream.Log() + subject}, func(r record) {
+		p.through = r.seq
+		if r.subject[0] != '$' || subject[0] == '$' {
+			p.records = append(p.records, r)
+		}
+	})
+	if err != nil && !errors.Is(err, errNothing) {
+		return page{}, err
+	}
+	p.pending = number(end, "Nats-Num-Pending")
+	p.first, err = h.first(ctx)
+	return p, err
+}
+
+// first is the stream's first sequence, 0 for an empty stream.
+func (h *history) first(ctx context.Context) (uint64, error) {
+	first := uint64(0)
+	_, err := h.many(ctx, getRequest{Seq: 1, Batch: 1, MaxBytes: 1, NextFor: h.stream.Log() + ">"}, func(r record) { first = r.seq })
+	if errors.Is(err, errNothing) {
+		err = nil
+	}
+	return first, err
+}
+
+// last reads the last message of each of the subjects, at most lastCount, that
+// is not older than since. upTo is where the replica's stream ended.
+func (h *history) last(ctx context.Context, subjects []string, since, notAfter uint64) (list []record, upTo uint64, err error) {
+	want := make([]string, 0, len(subjects)+1)
+	for _, s := range subjects {
+		want = append(want, h.stream.Log()+s)
+	}
+	// Without any result there would be no answer to tell how far it goes.
+	want = append(want, h.stream.Log()+wire.PulseToken)
+	for {
+		n := len(list)
+		end, err := h.many(ctx, getRequest{MultiLast: want, Seq: since, UpTo: notAfter, MaxBytes: pageBytes}, func(r record) {
+			since = r.seq + 1
+			list = append(list, r)
+		})
+		if errors.Is(err, errNothing) && notAfter != 0 {
+			return list, notAfter, nil
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		if upTo == 0 {
+			upTo = number(end, "Nats-UpTo-Sequence")
+		}
+		if number(end, "Nats-Num-Pending") == 0 || len(list) == n {
+			return list, upTo, nil
+		}
+		notAfter = upTo
+	}
+}
+
+// leaderGet reads one message from the stream's leader.
+func (h *history) leaderGet(ctx context.Context, req getRequest) (record, error) {
+	body, _ := json.Marshal(req) // strings and numbers
+	h.asked.Add(1)
+	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+h.stream.Name, body)
+	if err != nil {
+		return record{}, fmt.Errorf("read from the leader of stream %s: %w", h.stream.Name, err)
+	}
+	var resp struct {
+		Message *struct {
+			Subject string    `json:"subject"`
+			Seq     uint64    `json:"seq"`
+			Data    []byte    `json:"data"`
+			Time    time.Time `json:"time"`
+		} `json:"message"`
+		Error *struct {
+			Code        int    `json:"code"`
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &resp); err != nil {
+		return record{}, fmt.Errorf("read from the leader of stream %s: %w", h.stream.Name, err)
+	}
+	switch {
+	case resp.Error != nil && resp.Error.Code == 404:
+		return record{}, errNothing
+	case resp.Error != nil:
+		return record{}, fmt.Errorf("read from the leader of stream %s: %s", h.stream.Name, resp.Error.Description)
+	case resp.Message == nil || len(resp.Message.Subject) <= len(h.stream.Log()):
+		return record{}, fmt.Errorf("read from the leader of stream %s: empty answer", h.stream.Name)
+	}
+	return record{resp.Message.Subject[len(h.stream.Log()):], resp.Message.Seq, resp.Message.Time, resp.Message.Data}, nil
+}
+
+// leaderLast reads the last message of a subject, wildcards included, from the
+// leader; a zero record if there is none.
+func (h *history) leaderLast(ctx context.Context, subject string) (record, error) {
+	r, err := h.leaderGet(ctx, getRequest{LastFor: h.stream.Log() + subject})
+	if errors.Is(err, errNothing) {
+		return record{}, nil
+	}
+	return r, err
+}
+
+// leaderPage is a page read from the leader.
+func (h *history) leaderPage(ctx context.Context, subject string, after uint64) (page, error) {
+	p := page{through: after}
+	for range leaderCount {
+		r, err := h.leaderGet(ctx, getRequest{Seq: p.through + 1, NextFor: h.stream.Log() + subject})
+		if errors.Is(err, errNothing) {
+			p.first, err = h.first(ctx)
+			return p, err
+		}
+		if err != nil {
+			return page{}, err
+		}
+		p.through = r.seq
+		if r.subject[0] != '$' || subject[0] == '$' {
+			p.records = append(p.records, r)
+		}
+	}
+	p.pending = 1 // or more
+	var err error
+	p.first, err = h.first(ctx)
+	return p, err
+}
+
+// lastPulse reads the last pulse from the leader.
+func (h *history) lastPulse(ctx context.Context) (wire.Pulse, uint64, error) {
+	r, err := h.leaderLast(ctx, wire.PulseToken)
+	if err != nil {
+		return wire.Pulse{}, 0, err
+	}
+	if r.seq == 0 {
+		return wire.Pulse{}, 0, fmt.Errorf("stream %s has no pulse: %w", h.stream.Name, errNothing)
+	}
+	p, err := wire.ParsePulse(r.data)
+	return p, r.seq, err
+}
+
+// How long one question to the stream may take, the first time and later.
+const (
+	askFirst = 400 * time.Millisecond
+	askLimit = 2 * time.Second
+	askAgain = 200 * time.Millisecond
+)
+
+// insist asks until it is answered or ctx ends: replicas first, which may be
+// stuck or lag behind (errLate), from the third time on the leader, and in
+// between replicas again.
+func insist[T any](ctx context.Context, ask func(ctx context.Context, leader bool) (T, error)) (T, error) {
+	for try := 0; ; try++ {
+		limit, leader := askLimit, try%4 >= 2
+		if try == 0 {
+			limit = askFirst
+		}
+		one, cancel := context.WithTimeout(ctx, limit)
+		v, err := ask(one, leader)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return v, err
+		}
+		wait := askAgain
+		if errors.Is(err, errLate) && try < 2 {
+			wait = askAgain / 10
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return v, err
+		}
+	}
+}
+
+// reaching reads a page that is complete up to seq, or full.
+func (h *history) reaching(ctx context.Context, subject string, after, seq uint64) (page, error) {
+	return insist(ctx, func(ctx context.Context, leader bool) (page, error) {
+		if leader {
+			return h.leaderPage(ctx, subject, after)
+		}
+		p, err := h.page(ctx, subject, after)
+		if err == nil && p.pending == 0 && p.through < seq {
+			return page{}, errLate // or it has gone meanwhile, as the leader will tell
+		}
+		return p, err
+	})
+}
+
+// lastSince reads which of the subjects have a message since a sequence, and
+// their last ones, from a replica that knows of the sequence head.
+func (h *history) lastSince(ctx context.Context, subjects []string, since, head uint64) (list []record, upTo uint64, err error) {
+	_, err = insist(ctx, func(ctx context.Context, leader bool) (_ struct{}, err error) {
+		if leader {
+			list, upTo, err = h.leaderLasts(ctx, subjects, head)
+		} else if list, upTo, err = h.last(ctx, subjects, since, 0); err == nil && upTo < head {
+			err = errLate
+		}
+		return struct{}{}, err
+	})
+	return list, upTo, err
+}
+
+func (h *history) leaderLasts(ctx context.Context, subjects []string, head uint64) (list []record, upTo uint64, err error) {
+	// The end of the stream first: what comes later may or may not be there.
+	end, err := h.leaderLast(ctx, ">")
+	if err != nil {
+		return nil, 0, err
+	}
+	if end.seq < head {
+		return nil, 0, errLate
+	}
+	for _, subject := range subjects {
+		r, err := h.leaderLast(ctx, subject)
+		if err != nil {
+			return nil, 0, err
+		}
+		if r.seq != 0 {
+			list = append(list, r)
+		}
+	}
+	return list, end.seq, nil
+}
+
+// each reads all messages of a subject of ours after a sequence, up to seq.
+func (h *history) each(ctx context.Context, subject string, after, seq uint64, f func(record)) error {
+	for after < seq {
+		p, err := h.reaching(ctx, subject, after, seq)
+		if err != nil {
+			return err
+		}
+		for _, r := range p.records {
+			f(r)
+		}
+		if p.pending == 0 {
+			return nil
+		}
+		after = p.through
+	}
+	return nil
+}

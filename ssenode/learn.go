@@ -1,0 +1,202 @@
+package ssenode
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// learner finds out for new topics where they stand in the stream. It is the
+// only thing that waits for the NATS server to know of new subscriptions; topics
+// that come meanwhile are asked for together.
+type learner struct {
+	d    *dispatcher
+	kick chan struct{} // capacity 1
+
+	mu   sync.Mutex // guards list
+	list []*topic
+}
+
+// add never blocks.
+func (l *learner) add(t *topic) {
+	l.mu.Lock()
+	l.list = append(l.list, t)
+	l.mu.Unlock()
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (l *learner) take() []*topic {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.list), lastCount)
+	batch := l.list[:n:n]
+	if l.list = l.list[n:]; n == 0 {
+		l.list = nil
+	}
+	return batch
+}
+
+// run ends with the context.
+func (l *learner) run(ctx context.Context) {
+	for {
+		select {
+		case <-l.kick:
+		case <-ctx.Done():
+			return
+		}
+		for batch := l.take(); len(batch) > 0; batch = l.take() {
+			if !l.learn(ctx, batch) {
+				for _, t := range batch {
+					l.add(t)
+				}
+				select {
+				case <-time.After(askAgain / 4):
+				case <-ctx.Done():
+					return
+				}
+			}
+		}
+	}
+}
+
+// learn asks for the last message of each topic. What comes later comes live,
+// or is missed by the chain or by a pulse.
+func (l *learner) learn(ctx context.Context, batch []*topic) bool {
+	d := l.d
+	if !d.started.Load() || !d.hub.nc.IsConnected() || d.hub.nc.FlushTimeout(flushLimit) != nil {
+		l.letGo(ctx, batch)
+		return false
+	}
+	life, head := d.life.Load(), d.head.Load()
+	limited, cancel := context.WithTimeout(ctx, repairLimit)
+	defer cancel()
+	var places []place
+	var subjects []string
+	for _, t := range batch {
+		switch {
+		case t.literal && t.live:
+			places = append(places, place{topic: t, upTo: head})
+		case t.literal:
+			subjects = append(subjects, t.subject())
+		default:
+			p, err := insist(limited, func(ctx context.Context, _ bool) (place, error) {
+				end, err := d.history.leaderLast(ctx, ">")
+				if err != nil {
+					return place{}, err
+				}
+				last, err := d.history.leaderLast(ctx, t.subject())
+				return place{t, last.seq, end.seq}, err
+			})
+			if err != nil {
+				return false
+			}
+			places = append(places, p)
+		}
+	}
+	if len(subjects) > 0 {
+		list, upTo, err := d.history.lastSince(limited, subjects, 0, head)
+		if err != nil {
+			return false
+		}
+		bySubject := make(map[string]uint64, len(list))
+		for _, r := range list {
+			bySubject[r.subject] = r.seq
+		}
+		for _, t := range batch {
+			if t.literal && !t.live {
+				places = append(places, place{t, bySubject[t.subject()], upTo})
+			}
+		}
+	}
+	ok := false
+	d.call(ctx, func() {
+		if ok = d.life.Load() == life; ok {
+			d.learned(places)
+		}
+	})
+	return ok
+}
+
+// place is where a topic stands in the stream: its last message, when the stream
+// ended at upTo.
+type place struct {
+	topic      *topic
+	last, upTo uint64
+}
+
+// letGo lets clients of channels without history go on: what is to be had for
+// them is had.
+func (l *learner) letGo(ctx context.Context, batch []*topic) {
+	if !l.d.hub.nc.IsConnected() {
+		return
+	}
+	l.d.call(ctx, func() {
+		for _, t := range batch {
+			if t.literal && t.live {
+				t.nowReady()
+			}
+		}
+	})
+}
+
+// learned starts the chains of topics. What came meanwhile is handled now.
+func (d *dispatcher) learned(places []place) {
+	if d.repairing {
+		d.again = true // what it compares does not include these topics
+	}
+	var raced []*topic
+	head := d.head.Load()
+	for _, p := range places {
+		t := p.topic
+		if d.hub.topics[t.subject()] != t {
+			continue
+		}
+		if t.chain.earlyBytes > earlyBytes { // some of it was not kept
+			t.chain.early, t.chain.earlyBytes = nil, 0
+			d.learner.add(t)
+			continue
+		}
+		t.chain.learned, t.chain.known, t.chain.tail = true, max(p.upTo, p.last), p.last
+		if !t.literal {
+			t.chain.known, t.chain.tails = p.last, map[string]uint64{}
+		}
+		if t.literal && t.live {
+			t.settled.Store(1)
+			continue
+		}
+		d.unsettle(t, max(p.upTo, p.last, head))
+		if p.upTo < head { // a pulse was checked meanwhile, without this topic
+			raced = append(raced, t)
+		}
+	}
+	if len(raced) > 0 {
+		d.repairTopics("learned while a pulse came", head, raced)
+	}
+	now := time.Now()
+	for _, p := range places {
+		t := p.topic
+		if t.chain.learned {
+			t.mu.Lock()
+			t.ring.from, t.ring.known = max(t.ring.from, p.last), true
+			waiting := t.past.waiting
+			if !t.past.fetching {
+				t.past.waiting = nil
+			}
+			t.mu.Unlock()
+			wake(waiting)
+			early := t.chain.early
+			t.chain.early, t.chain.earlyBytes = nil, 0
+			for i, m := range early {
+				if d.repairing {
+					d.hold(early[i:])
+					break
+				}
+				d.message(t, m, now)
+			}
+		}
+		t.nowReady()
+	}
+}

@@ -1,0 +1,106 @@
+package ssenode
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/wire"
+)
+
+// Reasons of `event: gap`.
+const (
+	gapExpired   = "history-expired"
+	gapRecreated = "stream-recreated"
+	gapUnknownID = "unknown-id"
+	gapUpstream  = wire.GapUpstream
+	gapSlow      = "slow"
+	gapDropped   = wire.GapDropped
+)
+
+// mark is a place in the order of events where something may have been lost.
+type mark struct {
+	n      uint64 // in the node's order; 0 if it was read from the stream
+	seq    uint64 // in the stream; 0 if it is not of the stream
+	reason string
+	// subjects that lost something; none means any.
+	subjects []string
+	live     bool // only channels without history lost something
+	// since is, of a marked pulse, the last pulse before it that is certain. Such
+	// a mark is only for ids between the two.
+	since uint64
+	at    time.Time
+}
+
+// affects tells whether the topic may have lost something.
+func (m *mark) affects(t *topic) bool {
+	switch {
+	case m.since != 0:
+		return false
+	case m.live:
+		return t.live
+	case len(m.subjects) == 0:
+		return true
+	}
+	return slices.ContainsFunc(m.subjects, t.pattern.MatchSubject)
+}
+
+// gapMark handles a gap mark as it comes live.
+func (d *dispatcher) gapMark(m *nats.Msg) {
+	seq := number(m.Header, wire.HeaderSequence)
+	if d.epochNow() == "" || seq <= d.markTail || seq <= d.head.Load() {
+		return // the repair has read it
+	}
+	if w, err := wire.ParseMark(m.Data); err != nil {
+		d.log.Warn("gap mark not understood", "error", err)
+	} else if w.Epoch == d.epochNow() {
+		d.mark(markOf(w, seq))
+	}
+}
+
+func markOf(w wire.Mark, seq uint64) *mark {
+	return &mark{seq: seq, reason: w.Reason, subjects: w.Subjects, at: w.Time}
+}
+
+// mark tells all clients of the mark, in its place, unless it is known already.
+func (d *dispatcher) mark(m *mark) {
+	if m.seq != 0 {
+		list := *d.marks.Load()
+		if slices.ContainsFunc(list, func(have *mark) bool { return have.seq == m.seq }) {
+			return
+		}
+		d.setMarks(append(slices.Clip(list), m))
+	}
+	if m.since != 0 {
+		return
+	}
+	d.markTail = max(d.markTail, m.seq)
+	d.hub.n++
+	m.n = d.hub.n
+	d.tell(func(l *loop) { l.mark(m) })
+}
+
+// markLive tells clients of channels without history that these may have lost
+// something.
+func (d *dispatcher) markLive(reason string) {
+	if d.started.Load() {
+		d.mark(&mark{reason: reason, live: true, at: time.Now()})
+	}
+}
+
+func (d *dispatcher) setMarks(list []*mark) { d.marks.Store(&list) }
+
+// maxMarks bounds the marks that are remembered.
+const maxMarks = 4096
+
+// forgetMarks lets go of what is older than the stream's events.
+func (d *dispatcher) forgetMarks(now time.Time) {
+	list, n := *d.marks.Load(), 0
+	for n < len(list) && (now.Sub(list[n].at) > 2*d.hub.routes.MaxAge() || len(list)-n > maxMarks) {
+		n++
+	}
+	if n > 0 {
+		d.setMarks(slices.Clone(list[n:]))
+	}
+}

@@ -1,0 +1,196 @@
+package ssenode
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/wire"
+)
+
+// pulse handles a pulse as it comes live: it tells what was written since the
+// last one, and once all of that is here, everything up to it is verified.
+func (d *dispatcher) pulse(m *nats.Msg) {
+	p, err := wire.ParsePulse(m.Data)
+	if err != nil {
+		d.log.Warn("pulse not understood", "error", err)
+		return
+	}
+	d.pulsed = time.Now()
+	seq, head := number(m.Header, wire.HeaderSequence), d.head.Load()
+	switch known := d.epochNow(); {
+	case known == "":
+		return // the first repair tells, with the marks of before
+	case p.Epoch != known && (p.Term < d.term || p.Term == d.term && !p.Time.After(d.headTime)):
+		return // of before the stream began anew
+	case p.Epoch != known:
+		d.headTime, d.term = p.Time, p.Term
+		d.restart(p.Epoch, seq, nil)
+		d.repairAll("the stream began anew") // for its marks
+		return
+	case seq < head && p.Time.After(d.headTime):
+		d.log.Error("the stream's sequence went back within an epoch", "from", head, "to", seq)
+		d.repairAll("sequence went back")
+		return
+	case seq <= head:
+		return // told by the stream already
+	}
+	d.compareRoutes(p.Routes)
+	switch before := number(m.Header, wire.HeaderLastSequence); {
+	case p.Marked:
+		d.markLive(gapDropped)
+		d.repairAll("marked pulse")
+	case before != head:
+		// before is 0 when the last one has expired.
+		d.repairAll("missed a pulse")
+	default:
+		behind, mark, err := d.behind(p.Digest)
+		switch {
+		case err != nil:
+			d.log.Warn("digest of a pulse not understood", "error", err)
+			d.repairAll("digest not understood")
+		case mark:
+			d.repairAll("missed a gap mark")
+		case len(behind) > 0:
+			d.repairTopics("messages were stored and not sent", seq, behind)
+		default:
+			d.headTime, d.term = p.Time, p.Term
+			for _, t := range d.hub.wild.all {
+				if t.chain.learned {
+					t.chain.complete(seq)
+				}
+			}
+			d.settle(seq)
+			d.verified(seq)
+			return
+		}
+	}
+	d.hold([]*nats.Msg{m})
+}
+
+// behind returns the topics that lack something of what the digest tells, and
+// whether a gap mark is missing.
+func (d *dispatcher) behind(digest []byte) (list []*topic, mark bool, err error) {
+	lacks := func(t *topic, subject []byte, seq uint64) {
+		if c := &t.chain; c.learned && seq > c.lastOn(string(subject)) {
+			list = append(list, t)
+		}
+	}
+	err = wire.EachInDigest(digest, func(subject []byte, seq uint64) {
+		if string(subject) == wire.GapToken {
+			mark = seq > d.markTail
+			return
+		}
+		if t := d.hub.topics[string(subject)]; t != nil && t.literal {
+			lacks(t, subject, seq)
+		}
+		d.hub.wild.match(subject, func(t *topic) { lacks(t, subject, seq) })
+	})
+	return list, mark, err
+}
+
+func (d *dispatcher) compareRoutes(hash string) {
+	if own := d.hub.routes.Hash(); hash != own {
+		d.stats.routes.Add(1)
+		if d.routes != hash {
+			d.routes = hash
+			d.log.Warn("the bridge has other ROUTES than this node", "bridge", hash, "node", own)
+		}
+	}
+}
+
+// verified notes that everything up to the sequence is here and was given out.
+func (d *dispatcher) verified(seq uint64) {
+	d.head.Store(seq)
+	n := d.hub.n
+	d.tell(func(l *loop) { l.verify(seq, n) })
+}
+
+// settle lets topics have ids that were subscribed before the pulse was sent:
+// it came live, so does what is written from now on.
+func (d *dispatcher) settle(seq uint64) {
+	for t := range d.unsettled {
+		switch {
+		case d.hub.topics[t.subject()] != t:
+			delete(d.unsettled, t)
+		case t.chain.learned && t.settleAfter < seq:
+			t.settled.Store(d.hub.n + 1)
+			delete(d.unsettled, t)
+		}
+	}
+}
+
+// unsettleAll withholds ids until the next pulse has been checked: another
+// server may not have heard of our subscriptions yet.
+func (d *dispatcher) unsettleAll() {
+	for _, t := range d.hub.topics {
+		d.unsettle(t, d.newest)
+	}
+	d.tell(func(l *loop) { l.unsettle() })
+}
+
+// unsettle withholds ids of the topic until a pulse after the sequence.
+func (d *dispatcher) unsettle(t *topic, after uint64) {
+	t.settled.Store(0)
+	t.settleAfter = after
+	d.unsettled[t] = struct{}{}
+}
+
+// restart begins anew in another epoch: nothing that was known of the stream
+// holds any more.
+func (d *dispatcher) restart(epoch string, head uint64, marks []*mark) {
+	before := d.epochNow()
+	if before == "" {
+		d.log.Info("stream found", "epoch", epoch, "head", head)
+	} else {
+		d.log.Warn("the stream began anew", "epoch", epoch, "before", before)
+	}
+	d.epoch.Store(&epoch)
+	d.head.Store(head)
+	d.newest, d.markTail, d.last = 0, 0, nil
+	d.held, d.heldBytes = nil, 0 // what is of this epoch is in the stream, too
+	d.life.Add(1)
+	for _, m := range marks {
+		if m.since == 0 {
+			d.markTail = m.seq
+		}
+	}
+	d.setMarks(marks)
+	if !d.started.Swap(true) {
+		close(d.found)
+	}
+	for _, t := range d.hub.topics {
+		d.rings.empty(t, d.hub.n)
+		d.throttled.forget(d, t)
+		if t.chain.learned {
+			t.chain = chain{}
+			d.learner.add(t)
+		}
+		d.unsettle(t, 0)
+	}
+	if before == "" {
+		d.tell(func(l *loop) { l.verified = head })
+		return
+	}
+	d.hub.n++
+	m := &mark{n: d.hub.n, reason: gapRecreated, at: time.Now()}
+	d.tell(func(l *loop) { l.restart(m, head) })
+}
+
+// probe looks whether the stream has a pulse that did not come here.
+func (d *dispatcher) probe() {
+	head, epoch := d.head.Load(), d.epochNow()
+	d.helpers.Go(func() {
+		ctx, cancel := context.WithTimeout(d.work, askLimit)
+		defer cancel()
+		p, seq, err := d.history.lastPulse(ctx)
+		if err == nil && (seq > head || p.Epoch != epoch) {
+			d.call(d.work, func() {
+				if d.head.Load() < seq || d.epochNow() != p.Epoch {
+					d.repairAll("no pulse came for a while")
+				}
+			})
+		}
+	})
+}

@@ -1,0 +1,208 @@
+package ssenode
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+)
+
+// replay brings a session forward by sequences, one step at a time: from each
+// topic what follows the position, out of the ring if it reaches back so far,
+// else out of a stretch of history, merged into one order. It returns false when
+// the session has to wait, for its socket or for a stretch.
+func (s *session) replay() bool {
+	if s.waiting {
+		return false
+	}
+	l := s.loop
+	frames, r, lost := s.step(l.scratch[:0])
+	l.scratch = frames[:0]
+	switch {
+	case lost != nil:
+		s.lose(lost)
+		return true
+	case s.waiting || s.early:
+		return false
+	case r == nil: // the cursor was moved
+		return true
+	}
+	for _, m := range *l.marks.Load() {
+		if m.seq <= s.pos || m.n > s.cursor || m.seq > r.through || s.lossOf("", m.affects) == nil {
+			continue
+		}
+		k, _ := slices.BinarySearchFunc(frames, m.seq, func(f *frame, seq uint64) int { return cmp.Compare(f.seq, seq) })
+		if !s.advance(frames[:k], r, m.seq) {
+			return false
+		}
+		s.tell(m)
+		return true
+	}
+	if !s.advance(frames, r, r.through) {
+		return false
+	}
+	if r.through != math.MaxUint64 {
+		return true
+	}
+	// A client may have seen more than this node: it waits then, lest it gets
+	// things twice; the next pulse goes on with it.
+	if s.back > max(l.seq, l.verified) {
+		s.since = time.Now().UnixNano() // not its fault
+		return false
+	}
+	s.replaying, s.told, s.pos, s.back = false, nil, 0, 0
+	return true
+}
+
+// reach is how far the frames of a step are complete.
+type reach struct {
+	through uint64   // all topics; MaxUint64: that is all there is
+	ends    []uint64 // each topic, likewise
+	lasts   []uint64 // of each topic the last frame, or where it stood
+}
+
+// advance writes the frames of a step, which are complete up to a sequence, and
+// notes how far each topic has come.
+func (s *session) advance(frames []*frame, r *reach, through uint64) bool {
+	done := s.write(frames)
+	if s.closed {
+		return false
+	}
+	if !done {
+		through = s.pos // of the last frame that was begun
+	}
+	for i := range s.subs {
+		x := &s.subs[i]
+		switch {
+		case through == math.MaxUint64 && r.ends[i] == math.MaxUint64:
+			x.at = max(x.at, r.lasts[i])
+		default:
+			x.at = max(x.at, min(through, r.ends[i]))
+		}
+	}
+	if done && through != math.MaxUint64 {
+		s.pos = max(s.pos, through)
+		if s.vouched() {
+			s.seq = max(s.seq, s.pos)
+		}
+	}
+	return done
+}
+
+// raise moves the cursor of a replaying session to where its loop is, because a
+// ring does not reach back to it any more: what lies between comes by sequences,
+// too, and what has no place in their order at once.
+func (s *session) raise() {
+	l := s.loop
+	var rest []*frame
+	lost := s.lossOf(gapSlow, func(t *topic) bool {
+		i := slices.IndexFunc(s.subs, func(x sub) bool { return x.topic == t })
+		first := len(rest)
+		t.mu.Lock()
+		var ok bool
+		rest, ok = t.ring.unordered(rest, s.cursor, l.n)
+		t.mu.Unlock()
+		rest = s.wanted(rest, first, i)
+		return !ok
+	})
+	slices.SortFunc(rest, func(a, b *frame) int { return cmp.Compare(a.n, b.n) })
+	s.cursor = l.n
+	s.lose(lost)
+	s.also(rest)
+}
+
+// also puts frames behind what is left to write. They do not move the position.
+func (s *session) also(frames []*frame) {
+	if s.poll != nil {
+		s.poll.take(frames, s)
+		return
+	}
+	for _, f := range frames {
+		s.rest = append(s.rest, s.bytesOf(f)...)
+	}
+	s.loop.stats.out(len(frames), 0)
+}
+
+// step collects the next frames of a replay, in order. Without a reach there are
+// none, because the session has to wait, or its cursor was moved, or it is to be
+// told of a loss first.
+func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
+	l := s.loop
+	r = &l.reach
+	r.through, r.ends, r.lasts = math.MaxUint64, r.ends[:0], r.lasts[:0]
+	now := time.Now().UnixNano()
+	reason := gapExpired
+	if s.slow {
+		reason = gapSlow
+	}
+	for i := range s.subs {
+		x := &s.subs[i]
+		t := x.topic
+		end, first := uint64(math.MaxUint64), len(dst)
+		t.mu.Lock()
+		evicted, from := t.ring.evicted, t.ring.from
+		switch {
+		case evicted > s.cursor:
+			t.mu.Unlock()
+			if evicted > l.n { // it will come, but must not be written then
+				l.later(s, evicted)
+			} else {
+				s.raise()
+			}
+			return dst[:0], nil, nil
+		case t.literal && t.live:
+		case !t.ring.known:
+			t.past.waiting = append(t.past.waiting, s)
+			s.waiting = true
+		case x.at >= from:
+			var more bool
+			if dst, more = t.ring.since(dst, x.at, s.cursor, chunk); more {
+				end = dst[len(dst)-1].seq
+			}
+		default:
+			h := t.past.holding(x.at)
+			switch {
+			case h == nil:
+				l.fetcher.wait(s, job{topic: t, after: x.at, to: from})
+				s.waiting = true
+			case x.at < h.short && s.told[int32(i)] < h.short:
+				h.used = now
+				s.note(i, h.short)
+				if lost == nil {
+					lost = &loss{reason: reason}
+				}
+				lost.add(t)
+				lost.to = max(lost.to, h.short)
+			default:
+				h.used = now
+				dst, end = h.since(dst, x.at, chunk)
+				x.replayed = max(x.replayed, end)
+				if s.reached = max(s.reached, end); s.reached > l.verified && !s.unsettled {
+					s.unsettled = true
+					l.fresh = append(l.fresh, s)
+				}
+			}
+		}
+		t.mu.Unlock()
+		if s.waiting {
+			return dst[:0], nil, nil
+		}
+		last := x.at
+		if len(dst) > first {
+			last = dst[len(dst)-1].seq
+		}
+		r.ends, r.lasts = append(r.ends, end), append(r.lasts, last)
+		r.through = min(r.through, end)
+		if s.overlap {
+			dst = s.copies(dst, first, i)
+		}
+	}
+	if lost != nil {
+		return dst[:0], nil, lost
+	}
+	slices.SortFunc(dst, func(a, b *frame) int { return cmp.Compare(a.seq, b.seq) })
+	for len(dst) > 0 && dst[len(dst)-1].seq > r.through {
+		dst = dst[:len(dst)-1]
+	}
+	return dst, r, nil
+}

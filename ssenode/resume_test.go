@@ -1,0 +1,635 @@
+package ssenode
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice/shared/route"
+	"sluice/shared/sseclient"
+	"sluice/shared/wire"
+)
+
+// resume comes back with an id and reads up to the connected event.
+func resume(t testing.TB, n *Node, path, id string) *sseclient.Stream {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	s, err := sseclient.Open(ctx, base(n)+path, sseclient.Options{LastEventID: id})
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	t.Cleanup(s.Close)
+	if ev := next(t, s); ev.Name != "connected" {
+		t.Fatalf("%s: first event is %+v, want connected", path, ev)
+	}
+	return s
+}
+
+// wants checks that the next unnamed events have these data.
+func wants(t testing.TB, s *sseclient.Stream, data ...string) {
+	t.Helper()
+	for _, d := range data {
+		want(t, s, "", d)
+	}
+}
+
+func idOf(seq uint64) string { return wire.ID{Epoch: "e1", Seq: seq}.String() }
+
+func seqOf(t testing.TB, id string) uint64 {
+	t.Helper()
+	parsed, err := wire.ParseID(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed.Seq
+}
+
+// numbers are payloads from a to b.
+func numbers(a, b int) (list []string) {
+	for i := a; i <= b; i++ {
+		list = append(list, fmt.Sprint(i))
+	}
+	return list
+}
+
+// A client comes back to a node that has the missed events in memory, and to one
+// that has never seen its channels; several channels and a pattern, one of them
+// quiet, one busy, one unknown to it.
+func TestResume(t *testing.T) {
+	eachEngine(t, func(t *testing.T, engine string) {
+		u := newUpstream(t)
+		here := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine })
+		there := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine })
+		const path = "/events?channel=quiet&channel=busy&pattern=p:*&channel=p:2"
+		s := open(t, here, path)
+		settle(t, here)
+		u.publish("quiet", "q1")
+		u.publish("busy", "b1")
+		u.publish("p:1", "p1")
+		wants(t, s, "q1", "b1")
+		ev := want(t, s, "", "p1")
+		id := ev.ID
+		if id == "" {
+			t.Fatal("no id")
+		}
+		s.Close()
+		var expect []string
+		for i := range 700 { // several pages, and more than a chunk
+			d := fmt.Sprintf("b%d %s", i, strings.Repeat("x", 500))
+			u.publish("busy", d)
+			expect = append(expect, d)
+			if i%100 == 50 {
+				u.publish("p:2", "only once")
+				expect = append(expect, "only once")
+			}
+		}
+		u.publish("elsewhere", "not for it")
+		for _, n := range []*Node{here, there, there} {
+			s := resume(t, n, path, id)
+			wants(t, s, expect...)
+			settle(t, n)
+			seq := u.publish("quiet", "live")
+			if ev := want(t, s, "", "live"); ev.ID != idOf(seq) {
+				t.Errorf("id %q, want %q", ev.ID, idOf(seq))
+			}
+			expect = append(expect, "live")
+			// The query works like the header, which wins.
+			q := open(t, n, path+"&lastEventId="+idOf(seq-1))
+			want(t, q, "", "live")
+			both := resume(t, n, path+"&lastEventId="+id, idOf(seq))
+			last := u.publish("p:9", "last")
+			want(t, both, "", "last")
+			want(t, s, "", "last")
+			want(t, q, "", "last")
+			expect = append(expect, "last")
+			_ = last
+		}
+	})
+}
+
+// Every id that a client holds is safe: whatever it has not seen is above it.
+func TestResumeFromEveryID(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	const path = "/events?channel=a&channel=b"
+	s := open(t, n, path)
+	settle(t, n)
+	var ids []string
+	for i := range 40 {
+		u.publish([]string{"a", "b", "c"}[i%3], fmt.Sprint(i))
+		if i%3 != 2 {
+			ids = append(ids, want(t, s, "", fmt.Sprint(i)).ID)
+		}
+	}
+	for k, id := range ids {
+		s := resume(t, n, path, id)
+		at := 0
+		for i := range 40 {
+			if i%3 == 2 {
+				continue
+			}
+			if at > k {
+				want(t, s, "", fmt.Sprint(i))
+			}
+			at++
+		}
+		s.Close()
+	}
+}
+
+// A client that missed more than its channel keeps is told so, and gets the rest.
+func TestExpiredHistoryIsTold(t *testing.T) {
+	u := newUpstream(t)
+	table, err := route.Parse("short history=10/1m; old history=100/1s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, u, func(c *Config) { c.Routes = *table })
+	first := u.publish("a", "first")
+	for i := 1; i <= 1500; i++ {
+		u.publish("a", fmt.Sprint(i))
+	}
+	s := resume(t, n, "/events?channel=a&channel=b", idOf(first))
+	if g := wantGap(t, s, gapExpired); fmt.Sprint(g.Channels) != "[a]" || *g.From != idOf(first) {
+		t.Errorf("gap %+v from %s", g, *g.From)
+	}
+	wants(t, s, numbers(501, 1500)...)
+	s.Close()
+	// A pattern is not told for channels that lost nothing.
+	s = resume(t, n, "/events?pattern=*", idOf(first))
+	if g := wantGap(t, s, gapExpired); fmt.Sprint(g.Patterns) != "[*]" {
+		t.Errorf("gap %+v", g)
+	}
+	wants(t, s, numbers(501, 1500)...)
+	s.Close()
+	mark := u.publish("x:0", "0")
+	for i := range 1200 {
+		u.publish(fmt.Sprintf("x:%d", i%3), fmt.Sprint(i))
+	}
+	s = resume(t, n, "/events?pattern=x:*", idOf(mark))
+	wants(t, s, numbers(0, 1199)...)
+	s.Close()
+	// A route may keep less than the stream.
+	mark = u.publish("short", "0")
+	for i := 1; i <= 10; i++ {
+		u.publish("short", fmt.Sprint(i))
+	}
+	s = resume(t, n, "/events?channel=short", idOf(mark))
+	wants(t, s, numbers(1, 10)...)
+	s.Close()
+	u.publish("short", "11")
+	s = resume(t, n, "/events?channel=short", idOf(mark))
+	wants(t, s, numbers(1, 11)...) // in the node's memory all the same
+	other := startNode(t, u, func(c *Config) { c.Routes = *table })
+	s = resume(t, other, "/events?channel=short", idOf(mark))
+	wantGap(t, s, gapExpired)
+	wants(t, s, numbers(2, 11)...)
+	// And for a shorter time.
+	mark = u.publish("old", "0")
+	u.publish("old", "1")
+	time.Sleep(1200 * time.Millisecond)
+	u.publish("old", "2")
+	s = resume(t, other, "/events?channel=old", idOf(mark))
+	wantGap(t, s, gapExpired)
+	wants(t, s, "2")
+}
+
+// Whatever stands in Last-Event-ID, the page gets a stream: a gap, then live.
+func TestUnknownIDs(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	u.publish("a", "before")
+	f := func(id, reason string) {
+		t.Helper()
+		s := resume(t, n, "/events?channel=a", id)
+		g := wantGap(t, s, reason)
+		if fmt.Sprint(g.Channels) != "[a]" || g.To == nil {
+			t.Errorf("%.40s: gap %+v", id, g)
+		}
+		u.publish("a", "live")
+		want(t, s, "", "live")
+	}
+	f("garbage", gapUnknownID)
+	f("e1-", gapUnknownID)
+	f("e1-00", gapUnknownID)
+	f("<script>-1", gapUnknownID)
+	f(strings.Repeat("9", 10<<10), gapUnknownID)
+	f("e1-99999999", gapUnknownID)
+	f("e1-18446744073709551615", gapUnknownID)
+	f("e0-1", gapRecreated)
+	f("other-99999999", gapRecreated)
+	// Not from the last pulse on, but from what the stream has.
+	u.quiet(true)
+	seq := u.publish("a", "newer than the last pulse")
+	if n.dispatch.head.Load() >= seq {
+		t.Fatal("a pulse came")
+	}
+	s := resume(t, n, "/events?channel=a", idOf(seq))
+	u.quiet(false)
+	u.publish("a", "next")
+	want(t, s, "", "next")
+}
+
+// While the link to Redis was down events were lost: clients hear of it in its
+// place, those that were away, too.
+func TestUpstreamGaps(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	s := open(t, n, "/events?channel=a&pattern=b:*")
+	settle(t, n)
+	u.publish("a", "1")
+	id := want(t, s, "", "1").ID
+	tell := func(subjects ...string) {
+		u.store(wire.GapToken, wire.Mark{Epoch: "e1", Term: 1, Reason: wire.GapUpstream, Time: time.Now(), Subjects: subjects}.Encode())
+	}
+	tell()
+	u.publish("a", "2")
+	tell("a")
+	tell("z")
+	tell("b.7")
+	u.publish("b:1", "3")
+	check := func(s *sseclient.Stream) {
+		t.Helper()
+		if g := wantGap(t, s, gapUpstream); fmt.Sprint(g.Channels, g.Patterns) != "[a] [b:*]" {
+			t.Errorf("gap %+v", g)
+		}
+		want(t, s, "", "2")
+		if g := wantGap(t, s, gapUpstream); fmt.Sprint(g.Channels, g.Patterns) != "[a] []" {
+			t.Errorf("gap %+v", g)
+		}
+		if g := wantGap(t, s, gapUpstream); fmt.Sprint(g.Channels, g.Patterns) != "[] [b:*]" {
+			t.Errorf("gap %+v", g)
+		}
+		want(t, s, "", "3")
+	}
+	check(s)
+	check(resume(t, n, "/events?channel=a&pattern=b:*", id))
+	other := startNode(t, u, nil) // that has not heard them
+	check(resume(t, other, "/events?channel=a&pattern=b:*", id))
+	fresh := open(t, other, "/events?channel=a")
+	u.publish("a", "4")
+	want(t, fresh, "", "4") // what was before it came is not its business
+}
+
+// lose stores a message without the server sending it on, as a server does that
+// dies between the two.
+func (u *upstream) lose(name, payload string) uint64 {
+	u.t.Helper()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.republish(false)
+	defer u.republish(true)
+	sub := subject(u.t, name)
+	seq := u.put(sub, []byte(payload))
+	u.digest.Add(sub, seq)
+	return seq
+}
+
+func (u *upstream) republish(on bool) {
+	u.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	s, err := u.js.Stream(ctx, u.names.Name)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	cfg := s.CachedInfo().Config
+	cfg.RePublish = nil
+	if on {
+		cfg.RePublish = &jetstream.RePublish{Source: u.names.Log() + ">", Destination: u.names.Live() + ">"}
+	}
+	if _, err := u.js.UpdateStream(ctx, cfg); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+// Messages that were stored and never sent on reach connected clients all the
+// same: the next pulse tells of them. Ids stay safe.
+func TestLostTail(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	const path = "/events?channel=a&channel=b&pattern=c:*"
+	s := open(t, n, path)
+	settle(t, n)
+	u.publish("a", "1")
+	want(t, s, "", "1")
+	u.lose("a", "lost 1")
+	u.lose("c:1", "lost 2")
+	wants(t, s, "lost 1", "lost 2")
+	// With the next message on the channel the chain shows it, before any pulse.
+	u.quiet(true)
+	u.lose("a", "lost 3")
+	u.publish("a", "after")
+	wants(t, s, "lost 3", "after")
+	u.quiet(false)
+	// One that comes after a later event has no id, and that event's id has been
+	// given; whoever comes back with it is told by the marked pulse, see below.
+	u.quiet(true)
+	u.lose("a", "late")
+	u.publish("b", "later")
+	later := want(t, s, "", "later")
+	u.quiet(false)
+	if ev := want(t, s, "", "late"); ev.ID != "" || later.ID == "" {
+		t.Errorf("ids %q of the later and %q of the late one", later.ID, ev.ID)
+	}
+	seq := u.publish("b", "on")
+	if ev := want(t, s, "", "on"); ev.ID != idOf(seq) {
+		t.Errorf("id %q, want %q", ev.ID, idOf(seq))
+	}
+	if r := n.stats.repaired.Load(); r != 5 { // "after" was fetched with what it missed
+		t.Errorf("%d events repaired, want 5", r)
+	}
+}
+
+// After trouble the bridge writes a marked pulse. An id from between it and the
+// last certain pulse may vouch for what never came: the client is told, and gets
+// everything after that pulse.
+func TestIDsBeforeAMarkedPulse(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	s := open(t, n, "/events?channel=a&channel=b")
+	settle(t, n)
+	u.quiet(true)
+	u.mu.Lock()
+	since := u.put(wire.PulseToken, u.newPulse().Encode())
+	u.mu.Unlock()
+	u.publish("a", "1")
+	safe := want(t, s, "", "1").ID
+	u.lose("a", "lost")
+	u.publish("b", "2")
+	id := want(t, s, "", "2").ID
+	u.mu.Lock()
+	u.digest.Reset() // the bridge does not know any more
+	p := u.newPulse()
+	p.Marked, p.Since = true, since
+	u.put(wire.PulseToken, p.Encode())
+	u.mu.Unlock()
+	want(t, s, "", "lost")
+	u.quiet(false)
+	settle(t, n)
+	u.publish("b", "3")
+	want(t, s, "", "3")
+	other := startNode(t, u, nil)
+	for _, n := range []*Node{n, other} {
+		for _, id := range []string{id, safe} {
+			s := resume(t, n, "/events?channel=a&channel=b", id)
+			if g := wantGap(t, s, gapUpstream); *g.From != id {
+				t.Errorf("gap from %s, want %s", *g.From, id)
+			}
+			wants(t, s, "1", "lost", "2", "3")
+		}
+		s := resume(t, n, "/events?channel=a&channel=b", idOf(since))
+		wants(t, s, "1", "lost", "2", "3")
+	}
+}
+
+// A client of quiet channels gets a position all the same, and a moving one: it
+// does not fall out of a history that others fill.
+func TestCursorHeartbeats(t *testing.T) {
+	eachEngine(t, func(t *testing.T, engine string) {
+		u := newUpstream(t)
+		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine; c.SSENode.Heartbeat = 500 * time.Millisecond })
+		s := open(t, n, "/events?channel=quiet")
+		seen := map[string]bool{}
+		for len(seen) < 3 {
+			ev, err := s.NextWithin(wait)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ev.HasData {
+				t.Fatalf("an event: %+v", ev)
+			}
+			if ev.HasID {
+				if seen[ev.ID] {
+					t.Errorf("id %s again", ev.ID)
+				}
+				seen[ev.ID] = true
+			}
+		}
+		id := s.LastEventID()
+		s.Close()
+		u.publish("quiet", "missed")
+		want(t, resume(t, n, "/events?channel=quiet", id), "", "missed")
+	})
+}
+
+// A heartbeat never moves a position back.
+func TestHeartbeatsKeepThePosition(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, func(c *Config) { c.SSENode.Heartbeat = 250 * time.Millisecond })
+	s := open(t, n, "/events?channel=a")
+	settle(t, n)
+	u.quiet(true)
+	seq := u.publish("a", "1")
+	want(t, s, "", "1")
+	for beats := 0; beats < 3; {
+		ev, err := s.NextWithin(wait)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev.Comment == "heartbeat" {
+			beats++
+		}
+		if s.LastEventID() != idOf(seq) {
+			t.Fatalf("position %s after %s", s.LastEventID(), idOf(seq))
+		}
+	}
+	u.quiet(false)
+}
+
+// initial=<n> of the route or the query: the last events at once, without ids,
+// then the position, then live.
+func TestInitial(t *testing.T) {
+	u := newUpstream(t)
+	table, err := route.Parse("bills initial=1; board:* initial=2 history=3/1m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, u, func(c *Config) { c.Routes = *table })
+	for i := range 5 {
+		u.publish("bills", fmt.Sprint("bill ", i))
+		u.publish("board:1", fmt.Sprint("board ", i))
+		u.publish("other", fmt.Sprint("other ", i))
+	}
+	check := func(path string, data ...string) *sseclient.Stream {
+		t.Helper()
+		s := open(t, n, path)
+		for _, d := range data {
+			if ev := want(t, s, "", d); ev.HasID {
+				t.Errorf("%s: %s has the id %s", path, d, ev.ID)
+			}
+		}
+		for s.LastEventID() == "" {
+			if _, err := s.NextWithin(wait); err != nil {
+				t.Fatal(err)
+			}
+		}
+		u.publish("bills", "live")
+		u.publish("board:1", "live")
+		u.publish("other", "live")
+		want(t, s, "", "live")
+		return s
+	}
+	check("/events?channel=bills", "bill 4")
+	check("/events?channel=bills", "live")
+	check("/events?channel=bills&initial=0")
+	check("/events?channel=bills&initial=3", "live", "live", "live")
+	check("/events?channel=board:1", "live", "live")
+	check("/events?channel=board:1&initial=100", "live", "live", "live")
+	check("/events?channel=other")
+	check("/events?channel=bills&channel=other&initial=2", "live", "live", "live", "live")
+	u.publish("x:1", "x1")
+	u.publish("x:2", "x2")
+	u.publish("x:1", "x1 again")
+	s := open(t, n, "/events?pattern=x:*&initial=5")
+	wants(t, s, "x2", "x1 again")
+	// A client that comes back gets what it missed, not what is initial.
+	s = check("/events?channel=bills", "live")
+	id := s.LastEventID()
+	s.Close()
+	u.publish("bills", "missed")
+	s = resume(t, n, "/events?channel=bills", id)
+	want(t, s, "", "missed")
+	other := startNode(t, u, func(c *Config) { c.Routes = *table })
+	s = open(t, other, "/events?channel=bills")
+	want(t, s, "", "missed")
+	// An id that says nothing does not keep the present state from the page.
+	s = resume(t, other, "/events?channel=bills", "garbage")
+	wantGap(t, s, gapUnknownID)
+	want(t, s, "", "missed")
+}
+
+// throttle=: the first at once, then at most one in the time, the latest.
+func TestThrottle(t *testing.T) {
+	eachEngine(t, func(t *testing.T, engine string) {
+		u := newUpstream(t)
+		table, err := route.Parse("board:* throttle=400ms; live:* throttle=400ms history=off")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := startNode(t, u, func(c *Config) { c.Routes = *table; c.SSENode.Engine = engine })
+		s := open(t, n, "/events?channel=board:1")
+		mixed := open(t, n, "/events?channel=board:1&channel=chat")
+		wild := open(t, n, "/events?pattern=board:*")
+		settle(t, n)
+		first := u.publish("board:1", "1")
+		for i := 2; i <= 20; i++ {
+			u.publish("board:1", fmt.Sprint(i))
+		}
+		u.publish("board:2", "of another channel")
+		chat := u.publish("chat", "hello")
+		if ev := want(t, s, "", "1"); ev.ID != idOf(first) {
+			t.Errorf("id %s", ev.ID)
+		}
+		want(t, mixed, "", "1")
+		// While an older event is owed nothing newer carries an id.
+		if ev := want(t, mixed, "", "hello"); ev.HasID {
+			t.Errorf("id %s of %d while an event is held back", ev.ID, chat)
+		}
+		wants(t, wild, "1", "of another channel", "20")
+		ev := want(t, s, "", "20")
+		if ev.ID != idOf(first+19) {
+			t.Errorf("id %s, want %s", ev.ID, idOf(first+19))
+		}
+		if ev := want(t, mixed, "", "20"); ev.ID != idOf(first+19) {
+			t.Errorf("id %s, want %s", ev.ID, idOf(first+19))
+		}
+		// Throttled, then gone: what was held back comes when it returns.
+		u.publish("board:1", "21")
+		u.publish("board:1", "22")
+		s.Close()
+		u.publish("board:1", "23")
+		want(t, resume(t, n, "/events?channel=board:1", ev.ID), "", "23")
+		other := startNode(t, u, func(c *Config) { c.Routes = *table; c.SSENode.Engine = engine })
+		back := resume(t, other, "/events?channel=board:1", ev.ID)
+		want(t, back, "", "23")
+		u.publish("board:1", "24")
+		want(t, back, "", "24")
+
+		l := open(t, n, "/events?channel=live:1")
+		for i := range 5 {
+			u.live("live:1", fmt.Sprint(i))
+		}
+		wants(t, l, "0", "4")
+	})
+}
+
+func TestPoll(t *testing.T) {
+	u := newUpstream(t)
+	table, err := route.Parse("bills initial=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, u, func(c *Config) { c.Routes = *table })
+	poll := func(path string) pollAnswer {
+		t.Helper()
+		resp, body := get(t, "GET", base(n)+path)
+		status := resp.StatusCode
+		var a pollAnswer
+		if err := json.Unmarshal([]byte(body), &a); status != 200 || err != nil || a.Events == nil {
+			t.Fatalf("%s: %d %s, %v", path, status, body, err)
+		}
+		return a
+	}
+	texts := func(a pollAnswer) (list []string) {
+		for _, e := range a.Events {
+			list = append(list, e.Channel+"="+e.Data)
+		}
+		return list
+	}
+	u.publish("bills", "paid")
+	// Without a position: what is initial, and the position, at once.
+	a := poll("/poll?channel=bills&channel=a")
+	if fmt.Sprint(texts(a)) != "[bills=paid]" || a.LastEventID == "" || a.Gap != nil {
+		t.Fatalf("first answer %+v", a)
+	}
+	u.publish("a", `{"event":"named","data":{"x":1}}`)
+	u.publish("b", "not asked for")
+	seq := u.publish("a", "two\nlines")
+	a = poll("/poll?channel=bills&channel=a&lastEventId=" + a.LastEventID)
+	if fmt.Sprint(texts(a)) != `[a={"x":1} a=two`+"\n"+`lines]` || *a.Events[0].Event != "named" || a.Events[1].Event != nil || *a.Events[1].ID != idOf(seq) || seqOf(t, a.LastEventID) < seq {
+		t.Fatalf("%+v", a)
+	}
+	// Idle: waits, answers empty, and does not go back.
+	start := time.Now()
+	b := poll("/poll?channel=bills&channel=a&timeout=1&lastEventId=" + a.LastEventID)
+	if len(b.Events) != 0 || time.Since(start) < 900*time.Millisecond || seqOf(t, b.LastEventID) < seqOf(t, a.LastEventID) {
+		t.Errorf("idle: %+v after %s", b, time.Since(start))
+	}
+	// An event ends the wait.
+	time.AfterFunc(100*time.Millisecond, func() { u.publish("a", "now") })
+	if c := poll("/poll?channel=a&timeout=9&lastEventId=" + b.LastEventID); fmt.Sprint(texts(c)) != "[a=now]" {
+		t.Errorf("%+v", c)
+	}
+	if c := poll("/poll?channel=a&lastEventId=garbage"); c.Gap == nil || c.Gap.Reason != gapUnknownID {
+		t.Errorf("%+v", c)
+	}
+	// Nothing is lost between polls, however they fall.
+	go func() {
+		for i := range 300 {
+			u.publish("run", fmt.Sprint(i))
+		}
+	}()
+	id := b.LastEventID
+	for expect := 0; expect < 300; {
+		c := poll("/poll?channel=run&timeout=5&lastEventId=" + id)
+		for _, e := range c.Events {
+			if e.Data != fmt.Sprint(expect) {
+				t.Fatalf("got %s, want %d", e.Data, expect)
+			}
+			expect++
+		}
+		id = c.LastEventID
+	}
+	for _, bad := range []string{"/poll", "/poll?channel=a&timeout=x", "/poll?channel=a&timeout=56", "/poll?channel=a&initial=-1"} {
+		if resp, body := get(t, "GET", base(n)+bad); resp.StatusCode != 400 {
+			t.Errorf("%s: %d %s", bad, resp.StatusCode, body)
+		}
+	}
+}

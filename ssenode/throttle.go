@@ -1,0 +1,121 @@
+package ssenode
+
+import (
+	"container/heap"
+	"time"
+
+	"sluice/shared/wire"
+)
+
+// throttled holds back events of channels with throttle=<interval>: the first
+// goes at once, of those that follow within the interval only the latest, at
+// its end. It is owned by the dispatcher's goroutine.
+type throttled struct {
+	channels map[throttleKey]*throttle
+	queue    throttleQueue
+	armed    time.Time
+}
+
+type throttleKey struct {
+	topic   *topic
+	subject string
+}
+
+// throttle is one channel of one topic that had an event within its interval.
+type throttle struct {
+	throttleKey
+	interval time.Duration
+	due      time.Time // end of the interval
+	// The event held back, if seq is not 0 or there is data.
+	held bool
+	seq  uint64
+	data []byte
+}
+
+// keep returns false when the event goes now, and else holds it back.
+func (q *throttled) keep(d *dispatcher, t *topic, subject string, seq uint64, data []byte, interval time.Duration, now time.Time) bool {
+	key := throttleKey{t, subject}
+	c := q.channels[key]
+	if c == nil {
+		if q.channels == nil {
+			q.channels = map[throttleKey]*throttle{}
+		}
+		c = &throttle{throttleKey: key, interval: interval, due: now.Add(interval)}
+		q.channels[key] = c
+		heap.Push(&q.queue, c)
+		return false
+	}
+	if c.held {
+		d.stats.dropped[superseded].Add(1)
+	} else {
+		c.held = true
+		d.tell(func(l *loop) { t.local[l.index].owed++ })
+	}
+	c.seq, c.data = seq, data
+	return true
+}
+
+// due gives out what was held back until now.
+func (q *throttled) due(d *dispatcher, now time.Time) {
+	for len(q.queue) > 0 && !q.queue[0].due.After(now) {
+		c := q.queue[0]
+		if !c.held || d.hub.topics[c.topic.subject()] != c.topic {
+			heap.Pop(&q.queue)
+			delete(q.channels, c.throttleKey)
+			continue
+		}
+		c.held = false
+		c.due = now.Add(c.interval)
+		heap.Fix(&q.queue, 0)
+		t, seq, data := c.topic, c.seq, c.data
+		c.data = nil
+		// Clients were given no newer id meanwhile, so their position does not go
+		// back; with this one nothing is owed any more.
+		d.tell(func(l *loop) { t.local[l.index].owed-- })
+		d.emit(t, c.subject, seq, wire.ID{Epoch: d.epochNow(), Seq: seq}, data, false, d.hub.routes.MatchSubject(c.subject).Format, now)
+	}
+}
+
+// forget drops what is held back of a topic.
+func (q *throttled) forget(d *dispatcher, t *topic) {
+	for i := 0; i < len(q.queue); {
+		if c := q.queue[i]; c.topic == t {
+			if c.held {
+				d.tell(func(l *loop) { t.local[l.index].owed-- })
+			}
+			heap.Remove(&q.queue, i)
+			delete(q.channels, c.throttleKey)
+			i = 0
+		} else {
+			i++
+		}
+	}
+}
+
+// arm sets the timer for the next that is due.
+func (q *throttled) arm(timer *time.Timer) {
+	if len(q.queue) == 0 || q.queue[0].due.Equal(q.armed) {
+		return
+	}
+	q.armed = q.queue[0].due
+	timer.Reset(time.Until(q.armed))
+}
+
+// throttleQueue is a heap by due time.
+type throttleQueue []*throttle
+
+func (q throttleQueue) Len() int           { return len(q) }
+func (q throttleQueue) Less(i, k int) bool { return q[i].due.Before(q[k].due) }
+func (q throttleQueue) Swap(i, k int)      { q[i], q[k] = q[k], q[i] }
+
+func (q *throttleQueue) Push(x any) {
+	*q = append(*q, x.(*throttle))
+}
+
+func (q *throttleQueue) Pop() any {
+	last := len(*q) - 1
+	c := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return c
+}
