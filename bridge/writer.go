@@ -161,6 +161,7 @@ func (l *leader) send(w *wireMsg, m *message) error {
 		m.pulse.Epoch, m.pulse.Term, m.pulse.Digest = l.epoch, l.term, l.digest.Take()
 	case m.mark != nil:
 		m.mark.Epoch, m.mark.Term = l.epoch, l.term
+		l.digest.Add(m.subject, m.seq)
 	default:
 		l.digest.Add(m.subject, m.seq)
 	}

@@ -381,3 +381,36 @@ func (h *history) each(ctx context.Context, subject string, after, seq uint64, f
 	}
 	return nil
 }
+
+// counts reads how many messages each subject of a pattern has, from the leader.
+// It fails when there are more subjects than one answer holds (100,000).
+func (h *history) counts(ctx context.Context, subject string) (map[string]int, error) {
+	body, _ := json.Marshal(map[string]string{"subjects_filter": h.stream.Log() + subject}) // a string
+	h.asked.Add(1)
+	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+h.stream.Name, body)
+	if err != nil {
+		return nil, fmt.Errorf("count messages of stream %s: %w", h.stream.Name, err)
+	}
+	var resp struct {
+		Total int `json:"total"`
+		State struct {
+			Subjects map[string]int `json:"subjects"`
+		} `json:"state"`
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &resp); err != nil {
+		return nil, fmt.Errorf("count messages of stream %s: %w", h.stream.Name, err)
+	}
+	if resp.Error != nil || resp.Total > len(resp.State.Subjects) {
+		return nil, fmt.Errorf("count messages of stream %s: %d subjects of %d, %v", h.stream.Name, len(resp.State.Subjects), resp.Total, resp.Error)
+	}
+	counts := make(map[string]int, len(resp.State.Subjects))
+	for s, n := range resp.State.Subjects {
+		if s = s[min(len(s), len(h.stream.Log())):]; s != "" && s[0] != '$' {
+			counts[s] = n
+		}
+	}
+	return counts, nil
+}

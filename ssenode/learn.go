@@ -151,7 +151,7 @@ func (d *dispatcher) learned(places []place) {
 	head := d.head.Load()
 	for _, p := range places {
 		t := p.topic
-		if d.hub.topics[t.subject()] != t {
+		if d.hub.topics[t.subject()] != t || t.chain.learned {
 			continue
 		}
 		if t.chain.earlyBytes > earlyBytes { // some of it was not kept

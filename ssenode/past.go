@@ -250,8 +250,8 @@ func (f *fetcher) fetch(ctx context.Context, j job, epoch string) ([]*stretch, e
 			list = append(list, s)
 		}
 		// A channel's own count tells; so does that of all channels of a pattern
-		// when it is below what any one may keep.
-		if t.literal || pages == 1 && len(p.records)+int(min(p.pending, 1<<30)) < f.d.hub.routes.MinCount() {
+		// when it is below what any one may keep, or what each of them has.
+		if t.literal || pages == 1 && (len(p.records)+int(min(p.pending, 1<<30)) < f.d.hub.routes.MinCount() || f.d.noneFull(ctx, t)) {
 			return list, nil
 		}
 		for _, r := range p.records {
@@ -268,6 +268,23 @@ func (f *fetcher) fetch(ctx context.Context, j job, epoch string) ([]*stretch, e
 		list[0].short = max(list[0].short, firstOf(list[0]))
 	}
 	return list, nil
+}
+
+// noneFull tells whether no channel of a pattern has so many messages in the
+// stream that it may have had more; false also when that cannot be had.
+func (d *dispatcher) noneFull(ctx context.Context, t *topic) bool {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	counts, err := d.history.counts(ctx, t.subject())
+	if err != nil {
+		return false
+	}
+	for subject, n := range counts {
+		if d.hub.trimmed(subject, n) {
+			return false
+		}
+	}
+	return true
 }
 
 func firstOf(s *stretch) uint64 {

@@ -103,6 +103,7 @@ func (s *session) raise() {
 		rest, ok = t.ring.unordered(rest, s.cursor, l.n)
 		t.mu.Unlock()
 		rest = s.wanted(rest, first, i)
+		rest = append(rest[:first], slices.DeleteFunc(rest[first:], func(f *frame) bool { return f.seq > s.subs[i].at })...)
 		return !ok
 	})
 	slices.SortFunc(rest, func(a, b *frame) int { return cmp.Compare(a.n, b.n) })

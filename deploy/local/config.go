@@ -39,6 +39,7 @@ func (c *config) Validate() error {
 	if c.Local.Nodes < 1 || c.Local.Nodes > 16 {
 		return fmt.Errorf("LOCAL_NODES=%d: want 1 to 16", c.Local.Nodes)
 	}
+	c.scenarios = nil
 	if c.Local.Simulate != "none" {
 		for name := range strings.SplitSeq(c.Local.Simulate, ",") {
 			known := publisher.AllScenarios

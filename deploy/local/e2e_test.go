@@ -21,7 +21,7 @@ import (
 func TestEveryMessageOnceInOrder(t *testing.T) {
 	// The few clients that take everything may read slower than Redis publishes,
 	// as the test shares the machine with all the rest: history has to hold it.
-	s := newSite(t, embedded.NATSProcessOptions{}, 2, "ROUTES=load:* history=5000/10m")
+	s := newSite(t, embedded.NATSProcessOptions{}, 2, "ROUTES=load:* history=20000/10m")
 	const clients, channels, messages = 200, 20, 100_000
 	const perChannel = messages / channels
 	seed := rand.Uint64()

@@ -24,7 +24,8 @@ func hostile(t *testing.T, s *site, i int) {
 	switch i % 6 {
 	case 0: // an endless URL
 		_, _ = io.WriteString(c, "GET /events?channel="+strings.Repeat("a", 1<<20))
-		if a := read(); a != "" && !strings.HasPrefix(a, "HTTP/1.1 431") {
+		// Where the machine is busy its time may be over before its bytes are read.
+		if a := read(); a != "" && !strings.HasPrefix(a, "HTTP/1.1 431") && !strings.HasPrefix(a, "HTTP/1.1 408") {
 			t.Errorf("endless URL: %.100q", a)
 		}
 	case 1: // a head that never ends

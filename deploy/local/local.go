@@ -37,6 +37,9 @@ type local struct {
 // newLocal starts the servers and opens all ports. A taken port is an error
 // that names the setting to change; what was started by then is stopped.
 func newLocal(cfg config, log *slog.Logger, out io.Writer) (_ *local, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	l := &local{cfg: cfg, log: log, out: out, redisURL: cfg.Redis.URL, natsURL: cfg.NATS.URL}
 	defer func() {
 		if err != nil {
