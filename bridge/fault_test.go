@@ -134,6 +134,77 @@ func TestNATSRestartWithoutFiles(t *testing.T) {
 	if got := r.lastPulse(); got.Epoch == epoch || got.Term != 2 {
 		t.Errorf("epoch %s term %d, want another than %s and 2", got.Epoch, got.Term, epoch)
 	}
+	// A pulse that waited for its acknowledgement is sent again, as one of now: a
+	// node would take the old epoch for one more new beginning.
+	for _, m := range r.messages() {
+		if p, err := wire.ParsePulse(m.Data); err == nil && p.Epoch == epoch {
+			t.Errorf("a pulse of epoch %s is in the new stream", epoch)
+		}
+	}
+}
+
+// What is lost before the stream is told in it: after the link to Redis was lost,
+// and for a message that is refused.
+func TestGapMarks(t *testing.T) {
+	r := newRig(t, embedded.NATSOptions{})
+	p := embedded.TestProxy(t, r.redis.Addr())
+	b, _ := r.lead(func(c *Config) { c.Redis.URL = "redis://" + p.Addr() })
+	marks := func() (list []wire.Mark) {
+		for _, m := range r.messages() {
+			if m.Subject == wire.GapToken {
+				mark, err := wire.ParseMark(m.Data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				list = append(list, mark)
+			}
+		}
+		return list
+	}
+	until(t, "the bridge is subscribed", func() bool { return b.ready() == nil })
+	if m := marks(); len(m) != 0 {
+		t.Fatalf("marks of a stream that has just begun: %+v", m)
+	}
+	p.Cut()
+	until(t, "a mark of the lost link", func() bool { return len(marks()) == 1 })
+	if m := marks()[0]; m.Reason != wire.GapUpstream || m.Subjects != nil || m.Epoch != r.lastPulse().Epoch || m.Term != 1 {
+		t.Errorf("mark %+v", m)
+	}
+	r.publish("big:1", strings.Repeat("x", 2<<20))
+	until(t, "a mark of the refused message", func() bool { return len(marks()) == 2 })
+	if m := marks()[1]; m.Reason != wire.GapDropped || len(m.Subjects) != 1 || m.Subjects[0] != "big.1" {
+		t.Errorf("mark %+v", m)
+	}
+}
+
+// The pulses tell what was written, each message in the next one.
+func TestDigests(t *testing.T) {
+	r := newRig(t, embedded.NATSOptions{})
+	r.lead(nil)
+	for i := range 50 {
+		r.publish(fmt.Sprint("d:", i%7), fmt.Sprint(i))
+	}
+	told := func() map[string]uint64 {
+		last := map[string]uint64{}
+		for _, m := range r.messages() {
+			if p, err := wire.ParsePulse(m.Data); err == nil && m.Subject == wire.PulseToken {
+				if err := wire.EachInDigest(p.Digest, func(s []byte, seq uint64) { last[string(s)] = seq }); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return last
+	}
+	until(t, "all channels are told", func() bool { return len(told()) == 7 })
+	until(t, "the last of each is told", func() bool {
+		got := told()
+		for _, m := range r.messages() {
+			if m.Subject[0] != '$' && got[m.Subject] < m.Seq {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // Redis goes away and comes back; so does one that only falls silent.
