@@ -122,6 +122,8 @@ func TestNATSRestartWithoutFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the bridge notices", func() bool { return b.ready() != nil })
+	// With a pulse, the only thing that it has to send.
+	until(t, "the bridge could not send", func() bool { return b.stats.rewinds.Load() > 0 })
 	for i := range 100 {
 		r.publish("c:0", fmt.Sprint(i))
 	}
