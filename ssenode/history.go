@@ -203,6 +203,9 @@ func (h *history) last(ctx context.Context, subjects []string, since, notAfter u
 
 // leaderGet reads one message from the stream's leader.
 func (h *history) leaderGet(ctx context.Context, req getRequest) (record, error) {
+	// An answer that was lost with the connection must not be waited for.
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
 	body, _ := json.Marshal(req) // strings and numbers
 	h.asked.Add(1)
 	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+h.stream.Name, body)

@@ -72,13 +72,12 @@ func (s *session) advance(frames []*frame, r *reach, through uint64) bool {
 		through = s.pos // of the last frame that was begun
 	}
 	for i := range s.subs {
-		x := &s.subs[i]
-		switch {
-		case through == math.MaxUint64 && r.ends[i] == math.MaxUint64:
-			x.at = max(x.at, r.lasts[i])
-		default:
-			x.at = max(x.at, min(through, r.ends[i]))
+		x, end := &s.subs[i], r.ends[i]
+		if end == math.MaxUint64 {
+			// There may be more after the cursor, and below where others are.
+			end = r.lasts[i]
 		}
+		x.at = max(x.at, min(through, end))
 	}
 	if done && through != math.MaxUint64 {
 		s.pos = max(s.pos, through)
