@@ -99,7 +99,7 @@ func (s *session) raise() {
 		first := len(rest)
 		t.mu.Lock()
 		var ok bool
-		rest, ok = t.ring.unordered(rest, s.cursor, l.n)
+		rest, ok = t.ring.unordered(rest, s.cursor, l.n, s.subs[i].at)
 		t.mu.Unlock()
 		rest = s.wanted(rest, first, i)
 		rest = append(rest[:first], slices.DeleteFunc(rest[first:], func(f *frame) bool { return f.seq > s.subs[i].at })...)

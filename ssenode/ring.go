@@ -21,9 +21,13 @@ type ring struct {
 	// key is the highest sequence pushed; frames carry it, so that they can be
 	// searched by sequence also where some have none.
 	key uint64
-	// lateEvicted is the number of the newest frame no longer here that was late
-	// or without a sequence.
-	lateEvicted uint64
+	// gone are the late frames no longer here, oldest first, by number and
+	// sequence; the numbers up to goneTo are not known any more.
+	gone   [][2]uint64
+	goneTo uint64
+	// liveGone is the number of the newest frame without a sequence that is no
+	// longer here.
+	liveGone uint64
 }
 
 func (r *ring) at(i int) *frame { return r.buf[(r.head+i)&(len(r.buf)-1)] }
@@ -54,8 +58,14 @@ func (r *ring) pop() int64 {
 	r.len--
 	r.size -= f.size()
 	r.evicted, r.from = f.n, max(r.from, f.seq)
-	if f.late || f.seq == 0 {
-		r.lateEvicted = f.n
+	if f.seq == 0 {
+		r.liveGone = f.n
+	}
+	if f.late {
+		if r.gone = append(r.gone, [2]uint64{f.n, f.seq}); len(r.gone) > maxGone {
+			r.goneTo = r.gone[0][0]
+			r.gone = append([][2]uint64(nil), r.gone[1:]...)
+		}
 	}
 	if r.len == 0 {
 		r.buf, r.head = nil, 0 // an idle channel keeps nothing
@@ -117,18 +127,23 @@ func (r *ring) since(dst []*frame, pos, upTo uint64, max int64) (frames []*frame
 }
 
 // unordered appends to dst the frames that are late or without a sequence,
-// numbered above n, up to upTo. ok is false when some are no longer here.
-func (r *ring) unordered(dst []*frame, n, upTo uint64) (frames []*frame, ok bool) {
-	if r.lateEvicted > n {
-		return dst, false
+// numbered above n, up to upTo. ok is false when some are no longer here that do
+// not come by sequences after pos.
+func (r *ring) unordered(dst []*frame, n, upTo, pos uint64) (frames []*frame, ok bool) {
+	ok = r.liveGone <= n && r.goneTo <= n
+	for _, g := range r.gone {
+		ok = ok && (g[0] <= n || g[1] > pos)
 	}
 	for i := r.len - 1; i >= 0 && r.at(i).n > n; i-- {
 		if f := r.at(i); f.n <= upTo && (f.late || f.seq == 0) {
 			dst = append(dst, f)
 		}
 	}
-	return dst, true
+	return dst, ok
 }
+
+// maxGone bounds ring.gone.
+const maxGone = 32
 
 // oldAfter tells whether there is, or may have been, an old frame numbered above
 // n.
