@@ -63,7 +63,7 @@ func TestFrozenClientIsToldOfItsGap(t *testing.T) {
 		until(t, "ring is bounded", func() bool { b := n.stats.ringBytes.Load(); return b > 0 && b <= 256<<10+4<<10 })
 
 		_ = cathy.SetReadDeadline(time.Now().Add(4 * wait)) // for all of it
-		_ = cathy.(*net.TCPConn).SetReadBuffer(1 << 20) // from now on she reads fast
+		_ = cathy.(*net.TCPConn).SetReadBuffer(1 << 20)     // from now on she reads fast
 		r := sseclient.NewReader(afterHead(t, cathy))
 		expect, gaps, once := 0, 0, false
 		for expect < messages {
