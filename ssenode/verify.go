@@ -1,0 +1,157 @@
+package ssenode
+
+import (
+	"slices"
+	"time"
+)
+
+// What a loop is told by the dispatcher beside frames, in their order: that
+// nothing up to a pulse is missing, where something was lost, that the stream
+// began anew.
+
+// settled tells whether a pulse was checked since all topics were subscribed,
+// and since all that was fetched for the session. (The node may be behind the
+// stream; a lower position would let events come again.)
+func (s *session) settled() bool {
+	if s.reached > s.loop.verified {
+		return false
+	}
+	for i := range s.subs {
+		// The dispatcher may be ahead of the loop.
+		if n := s.subs[i].topic.settled.Load(); n == 0 || n-1 > s.loop.n {
+			return false
+		}
+	}
+	return true
+}
+
+// owesOld tells whether a session that is behind may still get something lower
+// than what it is given before: messages of a topic that came while its place in
+// the stream was being learned.
+func (s *session) owesOld() bool {
+	if !s.behind {
+		return false
+	}
+	for i := range s.subs {
+		t := s.subs[i].topic
+		t.mu.Lock()
+		owes := !t.ring.known || t.ring.oldAfter(s.cursor)
+		t.mu.Unlock()
+		if owes {
+			return true
+		}
+	}
+	return false
+}
+
+// verify notes that nothing up to the sequence is missing; frames had come to
+// the number n then.
+func (l *loop) verify(seq, n uint64) {
+	l.verified, l.n = seq, max(l.n, n)
+	left := l.fresh[:0]
+	for _, s := range l.fresh {
+		switch {
+		case s.closed:
+		case !s.behind && s.settled():
+			// Not while it is behind: something of a topic that is new here may
+			// still come after something higher of another.
+			s.unsettled = false
+			s.beat(nil) // its first position
+			s.polled()
+		default:
+			left = append(left, s)
+		}
+	}
+	clear(l.fresh[len(left):])
+	l.fresh = left
+	for s := range l.behind {
+		if s.replaying && !s.waiting && len(s.rest) == 0 && !s.closed {
+			s.catchUp()
+		}
+	}
+}
+
+// unsettle withholds ids until a later pulse.
+func (l *loop) unsettle() {
+	l.fresh = l.fresh[:0]
+	for _, list := range l.sessions.lists {
+		for _, s := range list {
+			s.unsettled = true
+			l.fresh = append(l.fresh, s)
+		}
+	}
+}
+
+// mark tells all sessions that it concerns.
+func (l *loop) mark(m *mark) {
+	l.n = m.n
+	if m.seq != 0 {
+		l.seq = max(l.seq, m.seq)
+	}
+	if len(l.behind) > 0 {
+		if l.told = append(l.told, m); len(l.told) > maxTold {
+			l.forgotten = l.told[0].n
+			l.told = slices.Delete(l.told, 0, 1)
+		}
+	} else {
+		l.told = nil
+	}
+	for _, list := range l.sessions.lists {
+		for _, s := range list {
+			if s.behind {
+				continue
+			}
+			if lost := s.lossOf(m.reason, m.affects); lost != nil {
+				lost.to = m.seq
+				if s.vouched() {
+					s.seq = max(s.seq, m.seq)
+				}
+				e, text := s.gap(lost)
+				if s.poll != nil {
+					s.poll.answer.Gap = e
+					l.polls = append(l.polls, s)
+				}
+				s.giveControl(text)
+			}
+		}
+	}
+}
+
+// maxTold bounds the marks kept for sessions that are behind.
+const maxTold = 256
+
+// nextMark is the first mark numbered above n that the session is to be told of.
+func (l *loop) nextMark(s *session, n uint64) *mark {
+	for _, m := range l.told {
+		if m.n > n && s.lossOf("", m.affects) != nil {
+			return m
+		}
+	}
+	return nil
+}
+
+// restart tells all sessions that the stream began anew.
+func (l *loop) restart(m *mark, head uint64) {
+	l.n, l.seq, l.verified, l.told = m.n, head, head, nil
+	l.restarted.n, l.restarted.seq = m.n, head
+	l.unsettle()
+	for _, list := range l.sessions.lists {
+		for _, s := range list {
+			if s.closed {
+				continue
+			}
+			if s.behind {
+				s.waiting = false
+				if len(s.rest) == 0 {
+					s.catchUp()
+				}
+				continue
+			}
+			s.behind = true
+			s.since = time.Now().UnixNano()
+			s.cursor = 0
+			l.behind[s] = struct{}{}
+			s.catchUp()
+		}
+	}
+}
