@@ -139,7 +139,7 @@ func (s *session) lose(lost *loss) {
 		}
 		return
 	}
-	s.rest = text
+	s.rest = append(slices.Clip(s.rest), text...)
 }
 
 // tell tells the client of a mark, if it is affected.
@@ -158,7 +158,7 @@ func (s *session) afterRestart() {
 	s.start, s.replaying, s.waiting, s.told = nil, false, false, nil
 	lost := s.lossOf(gapRecreated, anyTopic)
 	lost.to = r.seq
-	s.seq, s.given, s.first, s.back = r.seq, 0, r.seq, 0
+	s.seq, s.given, s.first, s.back, s.whole = r.seq, 0, r.seq, 0, r.seq
 	// What was written since is in the stream, and may not have been sent here.
 	s.replayFrom(r.seq)
 	s.lose(lost)

@@ -11,15 +11,18 @@ import (
 	"sluice/shared/wire"
 )
 
-// earlyBytes bounds what is kept of a topic until its place in the stream is
-// known; with more of it the stream is asked again.
-const earlyBytes = 1 << 20
+// What is kept of a topic, and of all, until their place in the stream is known;
+// with more of it the stream is asked again.
+const (
+	earlyBytes    = 1 << 20
+	allEarlyBytes = 64 << 20
+)
 
 // chain is what the dispatcher knows of the order of a topic's messages: each
 // names the sequence of the one before it on the same subject, so a hole shows
 // with the next message. It is owned by the dispatcher's goroutine.
 type chain struct {
-	learned bool   // else messages are kept in early
+	learned bool   // else messages are kept in early, as many as may be
 	known   uint64 // complete up to this sequence
 	tail    uint64 // of the last message
 	// tails has the last sequence by subject, of a pattern with wildcards, since
@@ -28,6 +31,27 @@ type chain struct {
 
 	early      []*nats.Msg
 	earlyBytes int
+	full       bool
+}
+
+// keep keeps a message until the chain is learned.
+func (d *dispatcher) keep(c *chain, m *nats.Msg) {
+	size := len(m.Data) + len(m.Subject)
+	if c.full = c.full || c.earlyBytes+size > earlyBytes || d.early+size > allEarlyBytes; c.full {
+		d.stats.dropped[slowConsumer].Add(1)
+		return
+	}
+	c.early = append(c.early, m)
+	c.earlyBytes += size
+	d.early += size
+}
+
+// forgetEarly returns what was kept.
+func (d *dispatcher) forgetEarly(c *chain) []*nats.Msg {
+	early := c.early
+	d.early -= c.earlyBytes
+	c.early, c.earlyBytes, c.full = nil, 0, false
+	return early
 }
 
 // lastOn is the sequence of the last message that was seen on the subject, or
@@ -61,14 +85,12 @@ func (d *dispatcher) message(t *topic, m *nats.Msg, now time.Time) {
 	}
 	seq := number(m.Header, wire.HeaderSequence)
 	if seq == 0 { // history=off
-		d.event(t, subject, 0, m.Data, false, now)
+		d.event(t, subject, 0, m.Data, now)
 		return
 	}
 	c := &t.chain
 	if !c.learned {
-		if c.earlyBytes += len(m.Data); c.earlyBytes <= earlyBytes {
-			c.early = append(c.early, m)
-		}
+		d.keep(c, m)
 		return
 	}
 	have := c.lastOn(subject)
@@ -76,19 +98,20 @@ func (d *dispatcher) message(t *topic, m *nats.Msg, now time.Time) {
 		d.stats.dropped[duplicate].Add(1)
 		return
 	}
-	if before := number(m.Header, wire.HeaderLastSequence); before > have {
-		d.repairTopics("hole in a channel", seq, []*topic{t})
-		d.hold([]*nats.Msg{m})
+	if before := number(m.Header, wire.HeaderLastSequence); before > have || seq < c.tail {
+		// A hole; or, of a pattern, after something later, as it can come when the
+		// stream gets another leader.
+		d.relearn([]*topic{t})
+		d.keep(c, m)
 		return
 	}
 	c.note(subject, seq)
-	d.event(t, subject, seq, m.Data, false, now)
+	d.event(t, subject, seq, m.Data, now)
 }
 
 // event gives out a message, or keeps it for a while when its channel is
-// throttled. late tells that it should have come before something that has been
-// given out.
-func (d *dispatcher) event(t *topic, subject string, seq uint64, data []byte, late bool, now time.Time) {
+// throttled.
+func (d *dispatcher) event(t *topic, subject string, seq uint64, data []byte, now time.Time) {
 	r := t.route
 	if r == nil {
 		r = d.hub.routes.MatchSubject(subject)
@@ -97,16 +120,16 @@ func (d *dispatcher) event(t *topic, subject string, seq uint64, data []byte, la
 		return
 	}
 	id := wire.ID{Epoch: d.epochNow(), Seq: seq}
-	if late {
+	if seq < d.newest {
 		id = wire.ID{} // a client's position must not go back
 	}
-	d.emit(t, subject, seq, id, data, late, r.Format, now)
+	d.emit(t, subject, seq, id, data, r.Format, now)
 }
 
-func (d *dispatcher) emit(t *topic, subject string, seq uint64, id wire.ID, data []byte, late bool, format event.Format, now time.Time) {
+func (d *dispatcher) emit(t *topic, subject string, seq uint64, id wire.ID, data []byte, format event.Format, now time.Time) {
 	wrap := t.wraps.Load() > 0
 	old := seq != 0 && seq < d.newest
-	if l := d.last; l != nil && seq != 0 && l.seq == seq && l.subject == subject && !late && !l.late && (l.wrapped != nil || !wrap) {
+	if l := d.last; l != nil && seq != 0 && l.seq == seq && l.subject == subject && (l.idLen == 0) == (id.Seq == 0) && (l.wrapped != nil || !wrap) {
 		f := *l
 		f.old = old
 		d.give(t, &f, now)
@@ -117,7 +140,7 @@ func (d *dispatcher) emit(t *topic, subject string, seq uint64, id wire.ID, data
 		d.stats.dropped[why].Add(1)
 		return
 	}
-	f.old, f.late = old, late
+	f.old = old
 	d.give(t, f, now)
 }
 

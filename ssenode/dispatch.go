@@ -23,8 +23,8 @@ const (
 // dispatcher is the one goroutine through which every message of a node goes:
 // it checks each against the chain of its channel (chain.go), turns it into a
 // frame once, gives it its number, keeps it in the topic's ring and hands it to
-// the loops that have clients for it. What may be missing is fetched from the
-// stream (repair.go) before anything later is given out.
+// the loops that have clients for it. A topic of which something may be missing
+// is begun anew (relearn.go), and its clients replay.
 type dispatcher struct {
 	hub     *hub
 	loops   []*loop
@@ -45,20 +45,21 @@ type dispatcher struct {
 	head    atomic.Uint64           // sequence up to which everything was checked; written by the dispatcher
 	started atomic.Bool             // epoch and marks are known
 	found   chan struct{}           // closed when they are
-	helpers sync.WaitGroup          // goroutines of repairs and probes
+	helpers sync.WaitGroup          // goroutines of checks and probes
 	life    atomic.Uint64           // counts the epochs seen
 
 	// Owned by the dispatcher's goroutine.
 	newest     uint64 // highest sequence dispatched
 	markTail   uint64 // sequence of the last gap mark
 	reconnects uint64 // of the NATS connection, when last looked
-	repairing  bool
-	again      bool // repair everything once more when done
-	held       []*nats.Msg
-	heldBytes  int64
-	headTime   time.Time // of the pulse at head, by the bridge's clock
-	term       uint64    // of that pulse
-	pulsed     time.Time // when a pulse came last, or the stream was asked
+	checking   bool
+	again      bool        // check once more when done
+	pulses     []*nats.Msg // that came meanwhile
+	unlearned  []*topic    // to be learned when done
+	early      int         // bytes of messages of topics that are not learned
+	headTime   time.Time   // of the pulse at head, by the bridge's clock
+	term       uint64      // of that pulse
+	pulsed     time.Time   // when a pulse came last, or the stream was asked
 	unsettled  map[*topic]struct{}
 	throttled  throttled
 	rings      ringLog
@@ -86,7 +87,9 @@ func (d *dispatcher) run(ctx context.Context) {
 	d.work = ctx
 	defer d.helpers.Wait()
 	d.reconnects = d.hub.nc.Stats().Reconnects
-	d.repairAll("start")
+	d.hub.mu.RLock()
+	d.check("start")
+	d.hub.mu.RUnlock()
 	d.pulsed = time.Now()
 	tick := time.NewTicker(engine.TickEvery)
 	defer tick.Stop()
@@ -146,7 +149,7 @@ func (d *dispatcher) tick(now time.Time) {
 	d.hub.sweep(now)
 	d.fetcher.expire(now)
 	d.forgetMarks(now)
-	if now.Sub(d.pulsed) > silentAfter && !d.repairing && d.hub.nc.IsConnected() {
+	if now.Sub(d.pulsed) > silentAfter && !d.checking && d.hub.nc.IsConnected() {
 		d.pulsed = now
 		d.probe()
 	}
@@ -157,11 +160,7 @@ func (d *dispatcher) dispatch(batch []*nats.Msg) {
 	now := time.Now()
 	d.hub.mu.RLock()
 	d.watch()
-	for i, m := range batch {
-		if d.repairing {
-			d.hold(batch[i:])
-			break
-		}
+	for _, m := range batch {
 		d.receive(m, now)
 	}
 	d.hub.mu.RUnlock()
@@ -180,15 +179,12 @@ func (d *dispatcher) watch() {
 	}
 	if len(d.hub.inbox) > cap(d.hub.inbox)-2*batchSize {
 		d.stats.slow.Add(1)
-		d.missed("too slow for the messages that come")
+		if d.checking {
+			d.again = true
+		} else {
+			d.missed("too slow for the messages that come")
+		}
 	}
-}
-
-// missed does what is needed when anything may have been lost.
-func (d *dispatcher) missed(why string) {
-	d.unsettleAll()
-	d.markLive(gapDropped)
-	d.repairAll(why)
 }
 
 // receive handles one message in its order.
@@ -229,7 +225,7 @@ func (d *dispatcher) tell(f func(l *loop)) {
 
 func (d *dispatcher) flush() {
 	for i, l := range d.loops {
-		l.post(d.out[i], d.outSize[i], d.hub.n)
+		l.post(d.out[i], d.outSize[i], place{d.hub.n, d.newest})
 		clear(d.out[i])
 		d.out[i], d.outSize[i] = d.out[i][:0], 0
 	}

@@ -24,7 +24,6 @@ type frame struct {
 	idLen   int    // bytes of the id line at the beginning of both forms
 	binary  bool   // the data is base64 of the payload
 	old     bool   // something with a higher sequence went out before
-	late    bool   // likewise, and it had to be fetched: it has no id
 	key     uint64 // see ring
 }
 

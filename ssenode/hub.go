@@ -3,6 +3,8 @@ package ssenode
 import (
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -184,6 +186,9 @@ func (h *hub) sweep(now time.Time) {
 func (h *hub) trimmed(subject string, found int) bool {
 	return found > h.routes.MatchSubject(subject).History.Count || found >= h.routes.MaxCount()
 }
+
+// all returns all topics. The caller holds the lock.
+func (h *hub) all() []*topic { return slices.Collect(maps.Values(h.topics)) }
 
 // counts returns how many topics there are and how many have clients.
 func (h *hub) counts() (topics, watched int) {

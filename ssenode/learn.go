@@ -71,24 +71,24 @@ func (l *learner) learn(ctx context.Context, batch []*topic) bool {
 		return false
 	}
 	life, head := d.life.Load(), d.head.Load()
-	limited, cancel := context.WithTimeout(ctx, repairLimit)
+	limited, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
-	var places []place
+	var places []learnt
 	var subjects []string
 	for _, t := range batch {
 		switch {
 		case t.literal && t.live:
-			places = append(places, place{topic: t, upTo: head})
+			places = append(places, learnt{topic: t, upTo: head})
 		case t.literal:
 			subjects = append(subjects, t.subject())
 		default:
-			p, err := insist(limited, func(ctx context.Context, _ bool) (place, error) {
+			p, err := insist(limited, func(ctx context.Context, _ bool) (learnt, error) {
 				end, err := d.history.leaderLast(ctx, ">")
 				if err != nil {
-					return place{}, err
+					return learnt{}, err
 				}
 				last, err := d.history.leaderLast(ctx, t.subject())
-				return place{t, last.seq, end.seq}, err
+				return learnt{t, last.seq, end.seq}, err
 			})
 			if err != nil {
 				return false
@@ -107,7 +107,7 @@ func (l *learner) learn(ctx context.Context, batch []*topic) bool {
 		}
 		for _, t := range batch {
 			if t.literal && !t.live {
-				places = append(places, place{t, bySubject[t.subject()], upTo})
+				places = append(places, learnt{t, bySubject[t.subject()], upTo})
 			}
 		}
 	}
@@ -120,9 +120,9 @@ func (l *learner) learn(ctx context.Context, batch []*topic) bool {
 	return ok
 }
 
-// place is where a topic stands in the stream: its last message, when the stream
+// learnt is where a topic stands in the stream: its last message, when the stream
 // ended at upTo.
-type place struct {
+type learnt struct {
 	topic      *topic
 	last, upTo uint64
 }
@@ -140,63 +140,4 @@ func (l *learner) letGo(ctx context.Context, batch []*topic) {
 			}
 		}
 	})
-}
-
-// learned starts the chains of topics. What came meanwhile is handled now.
-func (d *dispatcher) learned(places []place) {
-	if d.repairing {
-		d.again = true // what it compares does not include these topics
-	}
-	var raced []*topic
-	head := d.head.Load()
-	for _, p := range places {
-		t := p.topic
-		if d.hub.topics[t.subject()] != t || t.chain.learned {
-			continue
-		}
-		if t.chain.earlyBytes > earlyBytes { // some of it was not kept
-			t.chain.early, t.chain.earlyBytes = nil, 0
-			d.learner.add(t)
-			continue
-		}
-		t.chain.learned, t.chain.known, t.chain.tail = true, max(p.upTo, p.last), p.last
-		if !t.literal {
-			t.chain.known, t.chain.tails = p.last, map[string]uint64{}
-		}
-		if t.literal && t.live {
-			t.settled.Store(1)
-			continue
-		}
-		d.unsettle(t, max(p.upTo, p.last, head))
-		if p.upTo < head { // a pulse was checked meanwhile, without this topic
-			raced = append(raced, t)
-		}
-	}
-	if len(raced) > 0 {
-		d.repairTopics("learned while a pulse came", head, raced)
-	}
-	now := time.Now()
-	for _, p := range places {
-		t := p.topic
-		if t.chain.learned {
-			t.mu.Lock()
-			t.ring.from, t.ring.known = max(t.ring.from, p.last), true
-			waiting := t.past.waiting
-			if !t.past.fetching {
-				t.past.waiting = nil
-			}
-			t.mu.Unlock()
-			wake(waiting)
-			early := t.chain.early
-			t.chain.early, t.chain.earlyBytes = nil, 0
-			for i, m := range early {
-				if d.repairing {
-					d.hold(early[i:])
-					break
-				}
-				d.message(t, m, now)
-			}
-		}
-		t.nowReady()
-	}
 }

@@ -23,6 +23,12 @@ type op struct {
 	call    func()
 }
 
+// place is how far the dispatcher has come.
+type place struct {
+	n   uint64 // number of the newest frame
+	seq uint64 // highest sequence
+}
+
 // loop is the event side of one engine loop: it owns its sessions and gives
 // them every frame in the dispatcher's order.
 type loop struct {
@@ -40,8 +46,8 @@ type loop struct {
 	mu     sync.Mutex // guards the following fields
 	queue  []op
 	bytes  int64
-	posted uint64 // all frames numbered up to here that are this loop's were queued
-	ending bool   // nothing is queued any more
+	posted place // all frames up to here that are this loop's were queued
+	ending bool  // nothing is queued any more
 	room   *sync.Cond
 
 	guarded atomic.Bool // there are early sessions
@@ -93,8 +99,8 @@ func (l *loop) epoch() string {
 }
 
 // post queues frames, waiting while the loop has too much to do. With them, all
-// frames up to the number n are queued.
-func (l *loop) post(frames []op, bytes int64, n uint64) {
+// frames up to the place are queued.
+func (l *loop) post(frames []op, bytes int64, upTo place) {
 	l.mu.Lock()
 	for len(frames) > 0 && l.bytes > queueBytes && !l.ending {
 		l.room.Wait()
@@ -103,7 +109,7 @@ func (l *loop) post(frames []op, bytes int64, n uint64) {
 		l.queue = append(l.queue, frames...)
 		l.bytes += bytes
 	}
-	l.posted = n
+	l.posted = upTo
 	l.mu.Unlock()
 	if len(frames) > 0 || l.guarded.Load() {
 		l.engine.Wake()
@@ -168,7 +174,7 @@ func (l *loop) Woken() {
 		l.sweep(ops[i:j])
 		i = j
 	}
-	l.n = max(l.n, posted)
+	l.n, l.seq = max(l.n, posted.n), max(l.seq, posted.seq)
 	l.goOn()
 	for i, s := range l.polls {
 		s.polled()
@@ -236,7 +242,7 @@ func (l *loop) goOn() {
 	l.mu.Lock()
 	posted := l.posted
 	l.mu.Unlock()
-	if posted > l.n {
+	if posted.n > l.n {
 		l.engine.Wake()
 	}
 }

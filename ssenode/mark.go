@@ -1,6 +1,7 @@
 package ssenode
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -50,7 +51,7 @@ func (m *mark) affects(t *topic) bool {
 func (d *dispatcher) gapMark(m *nats.Msg) {
 	seq := number(m.Header, wire.HeaderSequence)
 	if d.epochNow() == "" || seq <= d.markTail || seq <= d.head.Load() {
-		return // the repair has read it
+		return // the check has read it
 	}
 	if w, err := wire.ParseMark(m.Data); err != nil {
 		d.log.Warn("gap mark not understood", "error", err)
@@ -70,7 +71,8 @@ func (d *dispatcher) mark(m *mark) {
 		if slices.ContainsFunc(list, func(have *mark) bool { return have.seq == m.seq }) {
 			return
 		}
-		d.setMarks(append(slices.Clip(list), m))
+		i, _ := slices.BinarySearchFunc(list, m.seq, func(have *mark, seq uint64) int { return cmp.Compare(have.seq, seq) })
+		d.setMarks(slices.Insert(slices.Clone(list), i, m))
 	}
 	if m.since != 0 {
 		return

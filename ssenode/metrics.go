@@ -23,8 +23,8 @@ type stats struct {
 	ringBytes atomic.Int64
 	routes    atomic.Uint64 // pulses that announced other ROUTES than ours
 	polls     atomic.Uint64 // long polls begun
-	repairs   atomic.Uint64 // comparisons with the stream
-	repaired  atomic.Uint64 // events that had to be fetched
+	checks    atomic.Uint64 // comparisons with the stream
+	relearned atomic.Uint64 // topics begun anew
 	slow      atomic.Uint64 // times the inbox was about full
 	gapEvents [len(gapReasons)]atomic.Uint64
 }
@@ -92,8 +92,8 @@ func (s *stats) register(reg prometheus.Registerer, h *hub, asked *atomic.Uint64
 	}
 	counter("polls_total", "Long polls begun.", nil, &s.polls)
 	counter("history_requests_total", "Requests made to the stream.", nil, asked)
-	counter("repairs_total", "Comparisons with the stream.", nil, &s.repairs)
-	counter("repaired_events_total", "Events that had to be fetched because they did not come.", nil, &s.repaired)
+	counter("checks_total", "Comparisons with the stream.", nil, &s.checks)
+	counter("relearned_total", "Channels and patterns that missed something, or may have, and were begun anew from the stream.", nil, &s.relearned)
 	counter("slow_consumer_total", "Times that messages came faster than the node could take them.", nil, &s.slow)
 	counter("routes_mismatch_total", "Pulses of a bridge with other ROUTES.", nil, &s.routes)
 	gauge("ring_bytes", "Recent events kept in memory.", func() float64 { return float64(s.ringBytes.Load()) })

@@ -71,7 +71,7 @@ func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct
 	s.subs = make([]sub, 0, len(r.want))
 	// Read before it joins: everything that is given out to it is later.
 	s.first = n.dispatch.head.Load()
-	s.seq = s.first
+	s.seq, s.whole = s.first, s.first
 	if s.cursor, wait, err = n.hub.join(r.want, s); err != nil {
 		return nil, nil, err
 	}
@@ -100,9 +100,11 @@ func (n *Node) await(wait []chan struct{}) {
 // ready tells whether the place of all topics in the stream is known.
 func ready(s *session) bool {
 	for i := range s.subs {
-		select {
-		case <-s.subs[i].topic.ready:
-		default:
+		t := s.subs[i].topic
+		t.mu.Lock()
+		known := t.ring.known != 0
+		t.mu.Unlock()
+		if !known && !(t.literal && t.live) {
 			return false
 		}
 	}

@@ -33,6 +33,9 @@ type past struct {
 	tail      *tail
 }
 
+// forget lets go of all that is there.
+func (p *past) forget() { p.stretches, p.tail = nil, nil }
+
 // stretch is a part of a topic's history.
 type stretch struct {
 	after, through uint64 // complete for sequences above after, up to through
@@ -58,6 +61,18 @@ func (p *past) holding(pos uint64) *stretch {
 		}
 	}
 	return nil
+}
+
+// until tells how far a stretch that begins at the position is of use: to where
+// another one begins, else to the sequence given. So stretches join, and clients
+// that were at different positions soon share them.
+func (p *past) until(pos, to uint64) uint64 {
+	for _, s := range p.stretches {
+		if s.after > pos {
+			to = min(to, s.after)
+		}
+	}
+	return to
 }
 
 // since is like ring.since; through tells how far the frames are complete.

@@ -58,12 +58,11 @@ func (c *collector) Close() { c.once.Do(func() { close(c.done) }) }
 // take adds frames to the answer; it returns how many it had room for, at least
 // one.
 func (c *collector) take(frames []*frame, s *session) int {
-	vouched := s.vouched()
 	for i, f := range frames {
 		if c.size > pollBytes {
 			return i
 		}
-		e, err := f.polled(s.loop.epoch(), vouched)
+		e, err := f.polled(s.loop.epoch(), s.vouches(f))
 		if err != nil {
 			continue
 		}

@@ -1,7 +1,6 @@
 package ssenode
 
 import (
-	"context"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -10,7 +9,9 @@ import (
 )
 
 // pulse handles a pulse as it comes live: it tells what was written since the
-// last one, and once all of that is here, everything up to it is verified.
+// last one. Topics that lack something of that are learned anew, with clients
+// that get nothing until that is done; to all others everything up to the pulse
+// is verified.
 func (d *dispatcher) pulse(m *nats.Msg) {
 	p, err := wire.ParsePulse(m.Data)
 	if err != nil {
@@ -20,53 +21,51 @@ func (d *dispatcher) pulse(m *nats.Msg) {
 	d.pulsed = time.Now()
 	seq, head := number(m.Header, wire.HeaderSequence), d.head.Load()
 	switch known := d.epochNow(); {
-	case known == "":
-		return // the first repair tells, with the marks of before
+	case d.checking:
+		d.keepPulse(m)
+		return
 	case p.Epoch != known && (p.Term < d.term || p.Term == d.term && !p.Time.After(d.headTime)):
 		return // of before the stream began anew
 	case p.Epoch != known:
 		d.headTime, d.term = p.Time, p.Term
 		d.restart(p.Epoch, seq, nil)
-		d.repairAll("the stream began anew") // for its marks
+		d.check("the stream began anew") // for its marks
 		return
 	case seq < head && p.Time.After(d.headTime):
 		d.log.Error("the stream's sequence went back within an epoch", "from", head, "to", seq)
-		d.repairAll("sequence went back")
+		d.check("sequence went back")
 		return
 	case seq <= head:
 		return // told by the stream already
 	}
 	d.compareRoutes(p.Routes)
+	behind, mark, err := d.behind(p.Digest)
 	switch before := number(m.Header, wire.HeaderLastSequence); {
+	case err != nil:
+		d.log.Warn("digest of a pulse not understood", "error", err)
+		d.check("digest not understood")
 	case p.Marked:
 		d.markLive(gapDropped)
-		d.repairAll("marked pulse")
+		d.check("marked pulse")
 	case before != head:
 		// before is 0 when the last one has expired.
-		d.repairAll("missed a pulse")
+		d.check("missed a pulse")
+	case mark:
+		d.check("missed a gap mark")
 	default:
-		behind, mark, err := d.behind(p.Digest)
-		switch {
-		case err != nil:
-			d.log.Warn("digest of a pulse not understood", "error", err)
-			d.repairAll("digest not understood")
-		case mark:
-			d.repairAll("missed a gap mark")
-		case len(behind) > 0:
-			d.repairTopics("messages were stored and not sent", seq, behind)
-		default:
-			d.headTime, d.term = p.Time, p.Term
-			for _, t := range d.hub.wild.all {
-				if t.chain.learned {
-					t.chain.complete(seq)
-				}
-			}
-			d.settle(seq)
-			d.verified(seq)
-			return
+		if len(behind) > 0 {
+			d.log.Debug("messages were stored and not sent", "topics", len(behind))
+			d.relearn(behind)
 		}
+		d.headTime, d.term = p.Time, p.Term
+		for _, t := range d.hub.wild.all {
+			if t.chain.learned {
+				t.chain.complete(seq)
+			}
+		}
+		d.settle(seq)
+		d.verified(seq)
 	}
-	d.hold([]*nats.Msg{m})
 }
 
 // behind returns the topics that lack something of what the digest tells, and
@@ -148,8 +147,7 @@ func (d *dispatcher) restart(epoch string, head uint64, marks []*mark) {
 	}
 	d.epoch.Store(&epoch)
 	d.head.Store(head)
-	d.newest, d.markTail, d.last = 0, 0, nil
-	d.held, d.heldBytes = nil, 0 // what is of this epoch is in the stream, too
+	d.newest, d.markTail, d.last, d.pulses = 0, 0, nil, nil
 	d.life.Add(1)
 	for _, m := range marks {
 		if m.since == 0 {
@@ -161,13 +159,13 @@ func (d *dispatcher) restart(epoch string, head uint64, marks []*mark) {
 		close(d.found)
 	}
 	for _, t := range d.hub.topics {
-		d.rings.empty(t, d.hub.n)
-		d.throttled.forget(d, t)
+		d.forgetEarly(&t.chain) // of before; what is of this epoch is in the stream, too
 		if t.chain.learned {
-			t.chain = chain{}
-			d.learner.add(t)
+			d.begin(t)
 		}
-		d.unsettle(t, 0)
+		t.mu.Lock()
+		t.past.forget()
+		t.mu.Unlock()
 	}
 	if before == "" {
 		d.tell(func(l *loop) { l.verified = head })
@@ -176,21 +174,4 @@ func (d *dispatcher) restart(epoch string, head uint64, marks []*mark) {
 	d.hub.n++
 	m := &mark{n: d.hub.n, reason: gapRecreated, at: time.Now()}
 	d.tell(func(l *loop) { l.restart(m, head) })
-}
-
-// probe looks whether the stream has a pulse that did not come here.
-func (d *dispatcher) probe() {
-	head, epoch := d.head.Load(), d.epochNow()
-	d.helpers.Go(func() {
-		ctx, cancel := context.WithTimeout(d.work, askLimit)
-		defer cancel()
-		p, seq, err := d.history.lastPulse(ctx)
-		if err == nil && (seq > head || p.Epoch != epoch) {
-			d.call(d.work, func() {
-				if d.head.Load() < seq || d.epochNow() != p.Epoch {
-					d.repairAll("no pulse came for a while")
-				}
-			})
-		}
-	})
 }

@@ -21,7 +21,7 @@ func (r reason) String() string {
 type dropReason uint8
 
 const (
-	slowConsumer dropReason = iota // no room until the stream was compared with; fetched again
+	slowConsumer dropReason = iota // no room until the channel's place in the stream was known; fetched from there
 	slowClient                     // a client's position fell out of ring and history
 	duplicate                      // came twice; given out once
 	superseded                     // throttle=: a later one came within the interval

@@ -51,6 +51,12 @@ func (s *session) replay() bool {
 		return false
 	}
 	s.replaying, s.told, s.pos, s.back = false, nil, 0, 0
+	for i := range s.subs {
+		s.subs[i].given = nil
+	}
+	if !s.holdsBack() {
+		s.seq = max(s.seq, s.whole)
+	}
 	return true
 }
 
@@ -81,32 +87,42 @@ func (s *session) advance(frames []*frame, r *reach, through uint64) bool {
 	}
 	if done && through != math.MaxUint64 {
 		s.pos = max(s.pos, through)
-		if s.vouched() {
-			s.seq = max(s.seq, s.pos)
+		if !s.holdsBack() {
+			s.seq = max(s.seq, min(s.pos, s.whole))
 		}
 	}
 	return done
 }
 
 // raise moves the cursor of a replaying session to where its loop is, because a
-// ring does not reach back to it any more: what lies between comes by sequences,
-// too, and what has no place in their order at once.
+// ring does not reach back to it, or its topic was not known then: what lies
+// between comes by sequences, too, and what has no place in their order at once.
 func (s *session) raise() {
 	l := s.loop
+	for m := l.nextMark(s, s.cursor); m != nil; m = l.nextMark(s, m.n) {
+		if m.seq <= s.pos {
+			s.cursor = m.n
+			s.tell(m)
+			return // and here again
+		}
+	}
 	var rest []*frame
 	lost := s.lossOf(gapSlow, func(t *topic) bool {
 		i := slices.IndexFunc(s.subs, func(x sub) bool { return x.topic == t })
 		first := len(rest)
 		t.mu.Lock()
 		var ok bool
-		rest, ok = t.ring.unordered(rest, s.cursor, l.n, s.subs[i].at)
+		rest, ok = t.ring.unordered(rest, s.cursor, l.n)
 		t.mu.Unlock()
 		rest = s.wanted(rest, first, i)
-		rest = append(rest[:first], slices.DeleteFunc(rest[first:], func(f *frame) bool { return f.seq > s.subs[i].at })...)
 		return !ok
 	})
-	slices.SortFunc(rest, func(a, b *frame) int { return cmp.Compare(a.n, b.n) })
-	s.cursor = l.n
+	slices.SortStableFunc(rest, func(a, b *frame) int { return cmp.Compare(a.n, b.n) })
+	s.cursor, s.whole = l.n, max(s.whole, l.verified)
+	if s.vouched() {
+		// Of topics that are settled everything was given out in its order.
+		s.whole = max(s.whole, l.seq)
+	}
 	s.lose(lost)
 	s.also(rest)
 }
@@ -140,18 +156,19 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 		t := x.topic
 		end, first := uint64(math.MaxUint64), len(dst)
 		t.mu.Lock()
-		evicted, from := t.ring.evicted, t.ring.from
+		from := t.ring.from
+		least := max(t.ring.evicted+1, t.ring.known) - 1
 		switch {
-		case evicted > s.cursor:
+		case least > s.cursor:
 			t.mu.Unlock()
-			if evicted > l.n { // it will come, but must not be written then
-				l.later(s, evicted)
+			if least > l.n { // it will come, but must not be written then
+				l.later(s, least)
 			} else {
 				s.raise()
 			}
 			return dst[:0], nil, nil
 		case t.literal && t.live:
-		case !t.ring.known:
+		case t.ring.known == 0:
 			t.past.waiting = append(t.past.waiting, s)
 			s.waiting = true
 		case x.at >= from:
@@ -163,7 +180,7 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 			h := t.past.holding(x.at)
 			switch {
 			case h == nil:
-				l.fetcher.wait(s, job{topic: t, after: x.at, to: from})
+				l.fetcher.wait(s, job{topic: t, after: x.at, to: t.past.until(x.at, from)})
 				s.waiting = true
 			case x.at < h.short && s.told[int32(i)] < h.short:
 				h.used = now
@@ -177,10 +194,6 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 				h.used = now
 				dst, end = h.since(dst, x.at, chunk)
 				x.replayed = max(x.replayed, end)
-				if s.reached = max(s.reached, end); s.reached > l.verified && !s.unsettled {
-					s.unsettled = true
-					l.fresh = append(l.fresh, s)
-				}
 			}
 		}
 		t.mu.Unlock()
@@ -193,8 +206,8 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 		}
 		r.ends, r.lasts = append(r.ends, end), append(r.lasts, last)
 		r.through = min(r.through, end)
-		if s.overlap {
-			dst = s.copies(dst, first, i)
+		if x.given != nil || s.overlap {
+			dst = s.fresh(dst, first, i)
 		}
 	}
 	if lost != nil {

@@ -1,6 +1,9 @@
 package ssenode
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // ring holds the recent frames of one topic, oldest first, so that a client
 // that fell behind can go on from its position. It is not safe for concurrent
@@ -16,15 +19,13 @@ type ring struct {
 	// from is the sequence after which everything of the topic is here: that of
 	// the newest message that is not.
 	from uint64
-	// known tells that from is: the topic's place in the stream was learned.
-	known bool
+	// known is 0 until the topic's place in the stream was learned, and then one
+	// more than the number that frames had come to: since then it has everything
+	// up to the dispatcher's head, here or before from.
+	known uint64
 	// key is the highest sequence pushed; frames carry it, so that they can be
 	// searched by sequence also where some have none.
 	key uint64
-	// gone are the late frames no longer here, oldest first, by number and
-	// sequence; the numbers up to goneTo are not known any more.
-	gone   [][2]uint64
-	goneTo uint64
 	// liveGone is the number of the newest frame without a sequence that is no
 	// longer here.
 	liveGone uint64
@@ -43,9 +44,6 @@ func (r *ring) push(f *frame) {
 	r.buf[(r.head+r.len)&(len(r.buf)-1)] = f
 	r.len++
 	r.size += f.size()
-	if f.seq != 0 && f.seq < r.key {
-		r.from = max(r.from, r.key) // whoever goes by sequences must ask the stream
-	}
 	r.key = max(r.key, f.seq)
 	f.key = r.key
 }
@@ -60,12 +58,6 @@ func (r *ring) pop() int64 {
 	r.evicted, r.from = f.n, max(r.from, f.seq)
 	if f.seq == 0 {
 		r.liveGone = f.n
-	}
-	if f.late {
-		if r.gone = append(r.gone, [2]uint64{f.n, f.seq}); len(r.gone) > maxGone {
-			r.goneTo = r.gone[0][0]
-			r.gone = append([][2]uint64(nil), r.gone[1:]...)
-		}
 	}
 	if r.len == 0 {
 		r.buf, r.head = nil, 0 // an idle channel keeps nothing
@@ -126,24 +118,18 @@ func (r *ring) since(dst []*frame, pos, upTo uint64, max int64) (frames []*frame
 	return dst, false
 }
 
-// unordered appends to dst the frames that are late or without a sequence,
-// numbered above n, up to upTo. ok is false when some are no longer here that do
-// not come by sequences after pos.
-func (r *ring) unordered(dst []*frame, n, upTo, pos uint64) (frames []*frame, ok bool) {
-	ok = r.liveGone <= n && r.goneTo <= n
-	for _, g := range r.gone {
-		ok = ok && (g[0] <= n || g[1] > pos)
-	}
+// unordered appends to dst the frames without a sequence that are numbered above
+// n, up to upTo. ok is false when some are no longer here.
+func (r *ring) unordered(dst []*frame, n, upTo uint64) (frames []*frame, ok bool) {
+	first := len(dst)
 	for i := r.len - 1; i >= 0 && r.at(i).n > n; i-- {
-		if f := r.at(i); f.n <= upTo && (f.late || f.seq == 0) {
+		if f := r.at(i); f.n <= upTo && f.seq == 0 {
 			dst = append(dst, f)
 		}
 	}
-	return dst, ok
+	slices.Reverse(dst[first:])
+	return dst, r.liveGone <= n
 }
-
-// maxGone bounds ring.gone.
-const maxGone = 32
 
 // oldAfter tells whether there is, or may have been, an old frame numbered above
 // n.
@@ -211,8 +197,7 @@ func (l *ringLog) empty(t *topic, n uint64) {
 	for t.ring.len > 0 {
 		l.total -= t.ring.pop()
 	}
-	t.ring = ring{evicted: n}
-	t.past = past{waiting: t.past.waiting, fetching: t.past.fetching}
+	t.ring = ring{evicted: n, liveGone: t.ring.liveGone}
 }
 
 // expire evicts what entered before then.

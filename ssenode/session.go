@@ -37,6 +37,7 @@ type session struct {
 	replaying bool // goes by seq
 	waiting   bool // for a stretch of history
 	slow      bool // replaying because it was too slow
+	turning   bool // from current to replaying, in loop.relearn
 	turn      int32
 	at        int32  // index in that list of loop.sessions
 	rest      []byte // of what is begun
@@ -46,7 +47,7 @@ type session struct {
 	until     uint64 // number that the loop must have handled before it goes on, when early
 	back      uint64 // sequence that the client came back with
 	first     uint64 // sequence up to which nothing is missing when it came
-	reached   uint64 // highest sequence of what was fetched for it
+	whole     uint64 // everything up to this sequence comes before what follows the cursor
 	given     uint64 // sequence of the last id given
 	since     int64  // when it last took something, when behind; Unix nanoseconds
 	dirty     []int32
@@ -64,12 +65,19 @@ type sub struct {
 	// topic, by its id or by the stream: frames up to it are not new to it,
 	// whenever they come.
 	replayed uint64
+	// given has, for a pattern that was learned anew, the sequences up to which
+	// the client has everything of some subjects.
+	given map[string]uint64
 }
 
 // vouched tells whether frames may carry their ids: nothing lower is owed.
-func (s *session) vouched() bool { return !s.unsettled && !(s.owing && s.owes()) }
+func (s *session) vouched() bool { return !s.unsettled && !s.holdsBack() }
 
-func (s *session) owes() bool {
+// holdsBack tells whether throttle= holds back something for the session.
+func (s *session) holdsBack() bool {
+	if !s.owing {
+		return false
+	}
 	for i := range s.subs {
 		if s.subs[i].topic.local[s.loop.index].owed > 0 {
 			return true
@@ -91,11 +99,14 @@ func (s *session) bytesOf(f *frame) []byte {
 	return b
 }
 
-// vouches tells whether a frame may carry its id. Also for a session that is not
-// settled, a replay gives everything up to where the node was when it came in
-// one order.
+// vouches tells whether a frame may carry its id. A replay gives what it gives in
+// one order, also to a session that is not settled; but history can be ahead of
+// the node, of which something lower is still to come then.
 func (s *session) vouches(f *frame) bool {
-	return s.vouched() || s.replaying && f.seq <= s.first && !(s.owing && s.owes())
+	if s.replaying {
+		return s.given <= f.seq && f.seq <= s.whole && !s.holdsBack()
+	}
+	return s.vouched()
 }
 
 // takes tells whether a frame that came on the i-th subscription is one that
@@ -121,10 +132,13 @@ func (s *session) wanted(dst []*frame, first, i int) []*frame {
 	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool { return !s.takes(i, f) })...)
 }
 
-// copies leaves out of dst[first:], which came on the i-th subscription, what
-// comes on another one, too.
-func (s *session) copies(dst []*frame, first, i int) []*frame {
-	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool { return !s.firstOf(i, f) })...)
+// fresh leaves out of dst[first:], which a replay found on the i-th subscription,
+// what comes on another one, too, or was given before the topic was learned anew.
+func (s *session) fresh(dst []*frame, first, i int) []*frame {
+	given := s.subs[i].given
+	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool {
+		return s.overlap && !s.firstOf(i, f) || f.seq <= given[f.subject]
+	})...)
 }
 
 // give writes the joined bytes of frames to a current session.
@@ -204,17 +218,20 @@ func (s *session) cutAt(frames []*frame, n int) {
 func (s *session) passed(frames []*frame) {
 	for i := len(frames) - 1; i >= 0; i-- {
 		f := frames[i]
-		if f.seq == 0 || f.late {
+		if f.seq == 0 {
 			continue
 		}
 		if s.replaying {
-			s.pos = f.seq
+			s.pos = max(s.pos, f.seq)
 		}
 		if f.idLen > 0 && s.vouches(f) {
 			s.given = max(s.given, f.seq)
 			s.seq = max(s.seq, f.seq)
+			return
 		}
-		return
+		if !s.replaying {
+			return
+		}
 	}
 }
 

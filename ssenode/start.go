@@ -50,6 +50,7 @@ func (s *session) begin() {
 func (s *session) resume(st *start) {
 	s.replayFrom(st.from.Seq)
 	s.given, s.back = s.seq, s.seq
+	s.raise()
 	for _, m := range *s.loop.marks.Load() {
 		if m.since != 0 && m.since < st.from.Seq && st.from.Seq < m.seq {
 			// It may vouch for what the client never got: see mark.since.
@@ -90,7 +91,7 @@ func (s *session) initial() {
 		first := len(frames)
 		t.mu.Lock()
 		from := t.ring.from
-		if !t.ring.known {
+		if t.ring.known == 0 {
 			t.past.waiting = append(t.past.waiting, s)
 			s.waiting = true
 			t.mu.Unlock()

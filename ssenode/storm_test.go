@@ -143,7 +143,7 @@ func TestSlowConsumerCatchesUp(t *testing.T) {
 		}
 		expect[channel]++
 	}
-	if n.stats.slow.Load() == 0 || n.stats.repaired.Load() == 0 {
-		t.Errorf("noticed %d times, %d events repaired", n.stats.slow.Load(), n.stats.repaired.Load())
+	if n.stats.slow.Load() == 0 || n.stats.relearned.Load() == 0 {
+		t.Errorf("noticed %d times, %d channels begun anew", n.stats.slow.Load(), n.stats.relearned.Load())
 	}
 }

@@ -70,9 +70,10 @@ func (q *throttled) due(d *dispatcher, now time.Time) {
 		t, seq, data := c.topic, c.seq, c.data
 		c.data = nil
 		// Clients were given no newer id meanwhile, so their position does not go
-		// back; with this one nothing is owed any more.
+		// back; with this one nothing is owed any more. (What is forgotten when a
+		// topic is learned anew is replayed.)
 		d.tell(func(l *loop) { t.local[l.index].owed-- })
-		d.emit(t, c.subject, seq, wire.ID{Epoch: d.epochNow(), Seq: seq}, data, false, d.hub.routes.MatchSubject(c.subject).Format, now)
+		d.emit(t, c.subject, seq, wire.ID{Epoch: d.epochNow(), Seq: seq}, data, d.hub.routes.MatchSubject(c.subject).Format, now)
 	}
 }
 

@@ -9,13 +9,9 @@ import (
 // nothing up to a pulse is missing, where something was lost, that the stream
 // began anew.
 
-// settled tells whether a pulse was checked since all topics were subscribed,
-// and since all that was fetched for the session. (The node may be behind the
-// stream; a lower position would let events come again.)
+// settled tells whether a pulse was checked since the places of all topics were
+// learned.
 func (s *session) settled() bool {
-	if s.reached > s.loop.verified {
-		return false
-	}
 	for i := range s.subs {
 		// The dispatcher may be ahead of the loop.
 		if n := s.subs[i].topic.settled.Load(); n == 0 || n-1 > s.loop.n {
@@ -35,7 +31,7 @@ func (s *session) owesOld() bool {
 	for i := range s.subs {
 		t := s.subs[i].topic
 		t.mu.Lock()
-		owes := !t.ring.known || t.ring.oldAfter(s.cursor)
+		owes := t.ring.known == 0 || t.ring.oldAfter(s.cursor)
 		t.mu.Unlock()
 		if owes {
 			return true
@@ -88,13 +84,9 @@ func (l *loop) mark(m *mark) {
 	if m.seq != 0 {
 		l.seq = max(l.seq, m.seq)
 	}
-	if len(l.behind) > 0 {
-		if l.told = append(l.told, m); len(l.told) > maxTold {
-			l.forgotten = l.told[0].n
-			l.told = slices.Delete(l.told, 0, 1)
-		}
-	} else {
-		l.told = nil
+	if l.told = append(l.told, m); len(l.told) > maxTold {
+		l.forgotten = l.told[0].n
+		l.told = slices.Delete(l.told, 0, 1)
 	}
 	for _, list := range l.sessions.lists {
 		for _, s := range list {
@@ -117,7 +109,8 @@ func (l *loop) mark(m *mark) {
 	}
 }
 
-// maxTold bounds the marks kept for sessions that are behind.
+// maxTold bounds the marks kept for sessions that are behind, or have joined
+// their topics and not the loop yet.
 const maxTold = 256
 
 // nextMark is the first mark numbered above n that the session is to be told of.

@@ -117,6 +117,7 @@ type roamer struct {
 	// id: between the two a return may begin.
 	next, safe map[string]int
 	steps, ups int
+	got        int // messages
 	trace      []string
 	gaps       map[string]int
 }
@@ -175,6 +176,7 @@ func (r *roamer) visit(ctx context.Context, done func() bool) error {
 			}
 			back[name] = true
 			r.next[name] = n + 1
+			r.got++
 		}
 		if ev.HasID {
 			r.trace = append(r.trace, fmt.Sprintf("%s %s %q %q", time.Now().Format("05.000"), ev.ID, ev.Data, ev.Comment))
@@ -277,6 +279,7 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 		roaming.Go(func() {
 			fail := func(err error) {
 				failed.Store(true)
+				stop()
 				t.Errorf("client %d (%s): %v", k, r.query, err)
 			}
 			for ctx.Err() == nil && !failed.Load() {
@@ -301,10 +304,22 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 				}
 				return true
 			}
-			end, cancel := context.WithTimeout(context.Background(), wait)
+			// After a fault there may be much to catch up with: what counts is that
+			// it goes on.
+			end, cancel := context.WithCancel(context.Background())
 			defer cancel()
+			stuck := time.AfterFunc(wait, cancel)
+			defer stuck.Stop()
+			got := 0
+			done := func() bool {
+				if r.got != got {
+					got = r.got
+					stuck.Reset(wait)
+				}
+				return complete()
+			}
 			for !complete() && end.Err() == nil && !failed.Load() {
-				if err := r.visit(end, complete); err != nil {
+				if err := r.visit(end, done); err != nil {
 					fail(err)
 					return
 				}
@@ -316,7 +331,7 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 						missing = append(missing, fmt.Sprintf("%s %d of %d", name(i), r.next[name(i)], sent[i].Load()))
 					}
 				}
-				fail(fmt.Errorf("not complete after %s: %v %q", wait, missing, r.trace[max(0, len(r.trace)-8):]))
+				fail(fmt.Errorf("nothing comes for %s: %v %q", wait, missing, r.trace[max(0, len(r.trace)-8):]))
 			}
 		})
 	}

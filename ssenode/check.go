@@ -1,0 +1,175 @@
+package ssenode
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/wire"
+)
+
+const (
+	// checkLimit bounds one try of a check.
+	checkLimit = 30 * time.Second
+	// tellAfter is how long the stream may not answer before the log tells: when
+	// all is started at once the bridge needs a moment.
+	tellAfter = 2 * time.Second
+	// maxPulses bounds the pulses that wait for a check.
+	maxPulses = 64
+)
+
+// checked is what a check has found.
+type checked struct {
+	life  uint64 // of the dispatcher when it began
+	pulse wire.Pulse
+	head  uint64  // that pulse's sequence
+	anew  bool    // nothing known of the stream holds any more
+	marks []*mark // since the last one known
+}
+
+// missed does what is needed when anything may have been lost on the way here.
+func (d *dispatcher) missed(why string) {
+	d.unsettleAll()
+	d.markLive(gapDropped)
+	d.check(why)
+}
+
+// check reads from the stream where it stands, and what gap marks it has, and
+// then lets all topics be learned anew.
+func (d *dispatcher) check(why string) {
+	if d.checking {
+		d.again = true
+		return
+	}
+	d.checking = true
+	d.relearn(d.hub.all())
+	d.stats.checks.Add(1)
+	d.log.Debug("comparing with the stream", "why", why)
+	c := checked{life: d.life.Load()}
+	epoch, head, marksAfter := d.epochNow(), d.head.Load(), d.markTail
+	d.helpers.Go(func() {
+		started, told := time.Now(), false
+		for {
+			ctx, cancel := context.WithTimeout(d.work, checkLimit)
+			err := d.ask(ctx, &c, epoch, head, marksAfter)
+			cancel()
+			if err == nil {
+				d.call(d.work, func() { d.checked(&c) })
+				return
+			}
+			if !told && time.Since(started) > tellAfter && d.hub.nc.IsConnected() && d.work.Err() == nil {
+				told = true
+				if errors.Is(err, errNothing) {
+					d.log.Warn("no pulse in the stream yet: is the bridge running?", "stream", d.hub.stream.Name)
+				} else {
+					d.log.Warn("the stream does not answer, trying on", "why", why, "error", err)
+				}
+			}
+			select {
+			case <-time.After(askAgain):
+			case <-d.work.Done():
+				return
+			}
+		}
+	})
+}
+
+func (d *dispatcher) ask(ctx context.Context, c *checked, epoch string, head, marksAfter uint64) (err error) {
+	if c.pulse, c.head, err = d.history.lastPulse(ctx); err != nil {
+		return err
+	}
+	if c.anew = c.pulse.Epoch != epoch || c.head < head; c.anew {
+		marksAfter, head = 0, 0
+	}
+	c.marks, err = d.readMarks(ctx, c.pulse.Epoch, marksAfter, head, c.head)
+	return err
+}
+
+// readMarks reads gap marks and marked pulses of the epoch. pulse is the
+// sequence of the last pulse.
+func (d *dispatcher) readMarks(ctx context.Context, epoch string, afterMark, afterPulse, pulse uint64) (list []*mark, err error) {
+	last, err := d.history.leaderLast(ctx, wire.GapToken)
+	if err != nil {
+		return nil, err
+	}
+	err = d.history.each(ctx, wire.GapToken, afterMark, last.seq, func(r record) {
+		if w, err := wire.ParseMark(r.data); err == nil && w.Epoch == epoch {
+			list = append(list, markOf(w, r.seq))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = d.history.each(ctx, wire.PulseToken, afterPulse, pulse, func(r record) {
+		if p, err := wire.ParsePulse(r.data); err == nil && p.Epoch == epoch && p.Marked && p.Since != 0 {
+			list = append(list, &mark{seq: r.seq, since: p.Since, at: r.at})
+		}
+	})
+	slices.SortFunc(list, func(a, b *mark) int { return cmp.Compare(a.seq, b.seq) })
+	return list, err
+}
+
+// checked goes on after a check.
+func (d *dispatcher) checked(c *checked) {
+	d.checking = false
+	switch {
+	case c.life != d.life.Load():
+		d.again = true // it was about another epoch
+	case c.anew:
+		d.headTime, d.term = c.pulse.Time, c.pulse.Term
+		d.restart(c.pulse.Epoch, c.head, c.marks)
+	default:
+		for _, m := range c.marks {
+			d.mark(m)
+		}
+		if c.head > d.head.Load() {
+			d.headTime, d.term = c.pulse.Time, c.pulse.Term
+			d.verified(c.head)
+		}
+	}
+	if d.again {
+		d.again = false
+		d.markLive(gapDropped)
+		d.check("something was missed meanwhile")
+		return
+	}
+	for _, t := range d.unlearned {
+		d.learner.add(t)
+	}
+	d.unlearned = nil
+	pulses := d.pulses
+	d.pulses = nil
+	for _, m := range pulses {
+		d.pulse(m)
+	}
+}
+
+// keepPulse keeps a pulse until the check under way is done.
+func (d *dispatcher) keepPulse(m *nats.Msg) {
+	if len(d.pulses) == maxPulses {
+		d.pulses, d.again = nil, true // the next check reads the last one
+		return
+	}
+	d.pulses = append(d.pulses, m)
+}
+
+// probe looks whether the stream has a pulse that did not come here.
+func (d *dispatcher) probe() {
+	head, epoch := d.head.Load(), d.epochNow()
+	d.helpers.Go(func() {
+		ctx, cancel := context.WithTimeout(d.work, askLimit)
+		defer cancel()
+		p, seq, err := d.history.lastPulse(ctx)
+		if err == nil && (seq > head || p.Epoch != epoch) {
+			d.call(d.work, func() {
+				if d.head.Load() < seq || d.epochNow() != p.Epoch {
+					d.check("no pulse came for a while")
+				}
+			})
+		}
+	})
+}

@@ -1,0 +1,145 @@
+package ssenode
+
+import "time"
+
+// A topic of which something was missed, or may have been, is begun anew: its
+// place in the stream is learned again, its ring starts empty there, and its
+// clients replay from where they are, like clients that come back. So there is
+// one way only in which anything that did not come live is given out.
+
+// relearnt is a topic to be learned anew, and what was given out of it.
+type relearnt struct {
+	topic *topic
+	upTo  uint64            // everything up to here
+	tails map[string]uint64 // of a pattern: and of these subjects up to there
+}
+
+// relearn begins the topics anew.
+func (d *dispatcher) relearn(topics []*topic) {
+	var list []relearnt
+	for _, t := range topics {
+		if !t.chain.learned || t.literal && t.live {
+			continue
+		}
+		r := relearnt{topic: t, upTo: t.chain.known, tails: t.chain.tails}
+		if t.literal {
+			r.upTo = max(t.chain.known, t.chain.tail)
+		}
+		list = append(list, r)
+		d.begin(t)
+		d.stats.relearned.Add(1)
+	}
+	if len(list) > 0 {
+		d.tell(func(l *loop) { l.relearn(list) })
+	}
+}
+
+// begin lets the topic's place in the stream be learned.
+func (d *dispatcher) begin(t *topic) {
+	d.rings.empty(t, d.hub.n)
+	d.throttled.forget(d, t)
+	d.forgetEarly(&t.chain)
+	t.chain = chain{}
+	d.unsettle(t, 0)
+	if d.checking {
+		d.unlearned = append(d.unlearned, t)
+	} else {
+		d.learner.add(t)
+	}
+}
+
+// relearn lets the clients of the topics replay them.
+func (l *loop) relearn(list []relearnt) {
+	var turned []*session
+	for _, r := range list {
+		for _, c := range r.topic.local[l.index].clients {
+			s := c.session
+			if s.closed {
+				continue
+			}
+			if !s.behind {
+				s.beginAnew()
+				turned = append(turned, s)
+			}
+			if s.turning {
+				x := &s.subs[c.sub]
+				x.at, x.given = max(x.replayed, r.upTo), r.tails
+				if r.topic.throttles { // what was held back is replayed
+					x.at = max(x.replayed, s.seq)
+				}
+			}
+		}
+	}
+	for _, s := range turned {
+		s.turning = false
+		s.catchUp()
+	}
+}
+
+// beginAnew makes a current session one that replays, and has all that its loop was
+// given.
+func (s *session) beginAnew() {
+	l := s.loop
+	s.fallBehind()
+	s.turning, s.replaying = true, true
+	s.cursor, s.pos = l.n, l.seq
+	for i := range s.subs {
+		s.subs[i].at = max(s.subs[i].replayed, l.seq)
+	}
+	if !s.unsettled {
+		s.unsettled = true
+		l.fresh = append(l.fresh, s)
+	}
+}
+
+// known tells where the topic stands, and lets sessions begin on it: it has
+// everything up to the head, so that none of its messages comes after one of
+// another topic that a pulse has vouched for.
+func (d *dispatcher) known(t *topic, from uint64) {
+	t.mu.Lock()
+	t.ring.from, t.ring.known = max(t.ring.from, from), d.hub.n+1
+	waiting := t.past.waiting
+	if !t.past.fetching {
+		t.past.waiting = nil
+	}
+	t.mu.Unlock()
+	wake(waiting)
+	t.nowReady()
+}
+
+// learned starts the chains of topics. What came meanwhile is handled now.
+func (d *dispatcher) learned(places []learnt) {
+	head, now := d.head.Load(), time.Now()
+	for _, p := range places {
+		t, c := p.topic, &p.topic.chain
+		switch {
+		case d.hub.topics[t.subject()] != t || c.learned:
+			continue
+		case t.literal && t.live:
+			c.learned = true
+			t.settled.Store(1)
+			d.known(t, 0)
+			continue
+		case d.checking:
+			d.unlearned = append(d.unlearned, t)
+			continue
+		case c.full: // some of what came was not kept
+			d.forgetEarly(c)
+			d.learner.add(t)
+			continue
+		case p.upTo < head: // a pulse was checked meanwhile, without this topic
+			d.learner.add(t)
+			continue
+		}
+		c.learned, c.known, c.tail = true, max(p.upTo, p.last), p.last
+		if !t.literal {
+			c.tails = map[string]uint64{}
+		}
+		early := d.forgetEarly(c)
+		d.unsettle(t, max(p.upTo, p.last, head))
+		d.known(t, p.last)
+		for _, m := range early {
+			d.message(t, m, now)
+		}
+	}
+}
