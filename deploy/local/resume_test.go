@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,13 +41,8 @@ type fleet struct {
 // roamRoutes keep enough for clients that are away for as long as a server.
 var roamRoutes, _ = route.Parse("roam:> history=50000/10m")
 
-// natsServer is what a fleet needs of NATS.
-type natsServer interface {
-	URL() string
-	Addr() string
-}
-
-func newFleet(t testing.TB, nats natsServer, change func(*bridge.Config)) *fleet {
+// newFleet starts it all. One NATS server is put behind hops.
+func newFleet(t testing.TB, nats interface{ URL() string }, change func(*bridge.Config)) *fleet {
 	t.Helper()
 	f := &fleet{t: t}
 	redisServer := embedded.TestRedis(t)
@@ -66,8 +62,6 @@ func newFleet(t testing.TB, nats natsServer, change func(*bridge.Config)) *fleet
 		t.Cleanup(func() { cancel(); wg.Wait() })
 	}
 	for i := range 3 {
-		hop := embedded.TestProxy(t, nats.Addr())
-		f.hops = append(f.hops, hop)
 		c := worker.Default[ssenode.Config]()
 		c.Admin.Addr, c.SSENode.Addr = "127.0.0.1:0", "127.0.0.1:0"
 		c.SSENode.Name = fmt.Sprint("n", i+1)
@@ -75,7 +69,12 @@ func newFleet(t testing.TB, nats natsServer, change func(*bridge.Config)) *fleet
 		c.SSENode.Linger = 200 * time.Millisecond // channels come and go
 		c.SSENode.RingBytes = 64 << 10            // and are soon only in the stream
 		c.SSENode.Heartbeat = time.Second
-		c.NATS.URL = "nats://" + hop.Addr()
+		c.NATS.URL = nats.URL()
+		if server, one := nats.(interface{ Addr() string }); one {
+			hop := embedded.TestProxy(t, server.Addr())
+			f.hops = append(f.hops, hop)
+			c.NATS.URL = "nats://" + hop.Addr()
+		}
 		c.Routes = *roamRoutes
 		n, err := ssenode.New(c, testLog(t))
 		if err != nil {
@@ -419,4 +418,47 @@ func TestRoamingWithNATSRestarts(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The same with three NATS servers that each keep every event: the stream's
+// leader is killed, and a follower stalls and comes back behind the others.
+func TestRoamingInCluster(t *testing.T) {
+	cluster := embedded.TestNATSCluster(t, 3)
+	f := newFleet(t, cluster, func(c *bridge.Config) { c.Bridge.Replicas = 3 })
+	roles := func(ctx context.Context) (*embedded.Process, []*embedded.Process) {
+		ctx, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		leader, followers, err := cluster.Roles(ctx, "SLUICE")
+		if err != nil {
+			t.Error(err)
+		}
+		return leader, followers
+	}
+	kills, stalls := 0, 0
+	f.roam(30, long(12*time.Second), func(ctx context.Context) {
+		for ok := true; ok && ctx.Err() == nil; {
+			leader, followers := roles(context.Background())
+			if ok = leader != nil; !ok {
+				return
+			}
+			if err := followers[0].Signal(syscall.SIGSTOP); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Second)
+			if err := followers[0].Signal(syscall.SIGCONT); err != nil {
+				t.Error(err)
+			}
+			stalls++
+			time.Sleep(time.Second)
+			if err := leader.Kill(); err != nil {
+				t.Error(err)
+			}
+			kills++
+			time.Sleep(2 * time.Second)
+			if err := leader.Restart(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	t.Logf("%d leaders killed, %d followers stalled", kills, stalls)
 }

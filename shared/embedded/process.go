@@ -25,6 +25,7 @@ const (
 // goroutine, but Stop, Kill and Restart not at the same time.
 type Process struct {
 	name, path, scheme string
+	label              string // what the server calls itself, if it has a name
 	port               int
 	args               func(port int) []string
 	// ready asks the server at addr for a sign that it is the one with this pid,

@@ -62,7 +62,7 @@ type NATSProcessOptions struct {
 func StartNATSProcess(ctx context.Context, path string, o NATSProcessOptions) (*Process, error) {
 	// The name is how the server is recognized; no two tests share a directory.
 	name := "sluice-" + strings.NewReplacer("/", "-", " ", "-").Replace(strings.Trim(o.Dir, "/"))
-	p := &Process{name: "nats-server", path: path, scheme: "nats"}
+	p := &Process{name: "nats-server", path: path, scheme: "nats", label: name}
 	p.ready = func(ctx context.Context, addr string, _ int) error { return natsAnswers(ctx, addr, name) }
 	args := append([]string{"-n", name, "-js", "-sd", o.Dir, "-a", "127.0.0.1"}, o.Args...)
 	config := o.Config

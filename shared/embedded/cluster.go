@@ -1,0 +1,123 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// NATSCluster is several NATS servers with JetStream that know each other, each
+// a process that can be killed, stalled and started again.
+type NATSCluster struct {
+	Servers []*Process
+	nc      *nats.Conn
+	js      jetstream.JetStream
+}
+
+// TestNATSCluster starts n servers for the test and returns once they have
+// chosen who leads them, 30 s at most.
+func TestNATSCluster(tb testing.TB, n int) *NATSCluster {
+	tb.Helper()
+	var routes []string
+	for range n {
+		port, err := freePort()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", port))
+	}
+	c := &NATSCluster{}
+	for _, route := range routes {
+		// The servers are alike: which of them leads is chance.
+		c.Servers = append(c.Servers, TestNATSProcess(tb, NATSProcessOptions{Args: []string{
+			"--cluster_name", "sluice", "--cluster", route, "--routes", strings.Join(routes, ","),
+		}}))
+	}
+	var err error
+	c.nc, err = nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
+		nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(c.nc.Close)
+	if c.js, err = jetstream.New(c.nc); err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		one, cancel := context.WithTimeout(ctx, time.Second)
+		_, err = c.js.AccountInfo(one)
+		cancel()
+		if err == nil {
+			return c
+		}
+		if ctx.Err() != nil {
+			tb.Fatalf("the servers have not found each other: %v", err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// URL names all servers.
+func (c *NATSCluster) URL() string {
+	var urls []string
+	for _, p := range c.Servers {
+		urls = append(urls, p.URL())
+	}
+	return strings.Join(urls, ",")
+}
+
+// Roles returns who leads the stream and who follows, once all of them are up
+// to date; an error when ctx ends before.
+func (c *NATSCluster) Roles(ctx context.Context, stream string) (leader *Process, followers []*Process, err error) {
+	for {
+		leader, followers, err = c.roles(ctx, stream)
+		if err == nil {
+			return leader, followers, nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, nil, fmt.Errorf("stream %s: %w (%w)", stream, ctx.Err(), err)
+		}
+	}
+}
+
+func (c *NATSCluster) roles(ctx context.Context, stream string) (leader *Process, followers []*Process, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	s, err := c.js.Stream(ctx, stream)
+	if err != nil {
+		return nil, nil, err
+	}
+	info := s.CachedInfo().Cluster
+	if info == nil || len(info.Replicas) != len(c.Servers)-1 {
+		return nil, nil, fmt.Errorf("not on all servers: %+v", info)
+	}
+	leader = c.named(info.Leader)
+	for _, r := range info.Replicas {
+		if !r.Current || r.Offline {
+			return nil, nil, fmt.Errorf("%s is not up to date", r.Name)
+		}
+		followers = append(followers, c.named(r.Name))
+	}
+	if leader == nil {
+		return nil, nil, fmt.Errorf("nobody leads: %+v", info)
+	}
+	return leader, followers, nil
+}
+
+func (c *NATSCluster) named(name string) *Process {
+	for _, p := range c.Servers {
+		if p.label == name {
+			return p
+		}
+	}
+	return nil
+}
