@@ -42,7 +42,7 @@ func (k *keeper) readEnd(ctx context.Context) (end, error) {
 		return end{}, err
 	}
 	e := end{seq: info.State.LastSeq}
-	last, err := k.get(ctx, map[string]any{"last_by_subj": k.names.Log() + ">"})
+	last, err := k.get(ctx, map[string]any{"last_by_subj": ">"})
 	if errors.Is(err, errNone) {
 		return e, nil
 	}

@@ -16,8 +16,10 @@ import (
 
 const (
 	// pageCount and pageBytes bound one answer of the stream. Without a bound
-	// the server sends up to 64 MiB at once.
-	pageCount = 1000
+	// the server sends up to 64 MiB at once. For each answer it counts what
+	// follows, under its lock and for a memory stream by looking at up to half of
+	// all messages, so a few large ones cost less than many small ones.
+	pageCount = 4000
 	pageBytes = 512 << 10
 	// lastCount is how many subjects one question about last messages may name;
 	// the server refuses answers of more than 1,024.
@@ -74,8 +76,10 @@ type getRequest struct {
 	UpTo      uint64   `json:"up_to_seq,omitempty"`
 }
 
-// many makes a direct get that is answered by several messages and an end.
+// many makes a direct get. It is answered by one message, or, if it is for a
+// batch or for several subjects, by any number of them and an end.
 func (h *history) many(ctx context.Context, req getRequest, each func(record)) (end nats.Header, err error) {
+	single := req.Batch == 0 && len(req.MultiLast) == 0
 	body, _ := json.Marshal(req) // strings and numbers
 	inbox := h.nc.NewInbox()
 	sub, err := h.nc.SubscribeSync(inbox)
@@ -87,10 +91,15 @@ func (h *history) many(ctx context.Context, req getRequest, each func(record)) (
 	if err := h.nc.PublishRequest("$JS.API.DIRECT.GET."+h.stream.Name, inbox, body); err != nil {
 		return nil, fmt.Errorf("read from stream %s: %w", h.stream.Name, err)
 	}
-	for last := uint64(0); ; {
-		m, err := sub.NextMsgWithContext(ctx)
+	// A long answer may take longer than a replica may take to begin it.
+	patience := askLimit
+	if limit, ok := ctx.Deadline(); ok {
+		patience = time.Until(limit)
+	}
+	for last, parts := uint64(0), 0; ; parts++ {
+		m, err := sub.NextMsg(patience)
 		if err != nil {
-			return nil, fmt.Errorf("read from stream %s: %w", h.stream.Name, err)
+			return nil, fmt.Errorf("read from stream %s: after %d messages of an answer: %w", h.stream.Name, parts, err)
 		}
 		// Each message names the one before it in the answer. After a reconnection
 		// in the middle of an answer only the rest of it comes.
@@ -112,6 +121,9 @@ func (h *history) many(ctx context.Context, req getRequest, each func(record)) (
 		}
 		last = r.seq
 		each(r)
+		if single {
+			return m.Header, nil
+		}
 	}
 }
 
@@ -163,11 +175,23 @@ func (h *history) page(ctx context.Context, subject string, after uint64) (page,
 // first is the stream's first sequence, 0 for an empty stream.
 func (h *history) first(ctx context.Context) (uint64, error) {
 	first := uint64(0)
-	_, err := h.many(ctx, getRequest{Seq: 1, Batch: 1, MaxBytes: 1, NextFor: h.stream.Log() + ">"}, func(r record) { first = r.seq })
+	// Not as a batch, of which the server would count the rest; and not by our
+	// prefix, which is in all its subjects, for it would look at each of them.
+	_, err := h.many(ctx, getRequest{Seq: 1, NextFor: ">"}, func(r record) { first = r.seq })
 	if errors.Is(err, errNothing) {
 		err = nil
 	}
 	return first, err
+}
+
+// end reads the stream's last message from the leader; a zero record if there
+// is none.
+func (h *history) end(ctx context.Context) (record, error) {
+	r, err := h.leaderGet(ctx, getRequest{LastFor: ">"}) // as in first
+	if errors.Is(err, errNothing) {
+		return record{}, nil
+	}
+	return r, err
 }
 
 // last reads the last message of each of the subjects, at most lastCount, that
@@ -252,6 +276,9 @@ func (h *history) leaderLast(ctx context.Context, subject string) (record, error
 func (h *history) leaderPage(ctx context.Context, subject string, after uint64) (page, error) {
 	p := page{through: after}
 	for range leaderCount {
+		if limit, ok := ctx.Deadline(); ok && p.through > after && time.Until(limit) < askLimit/2 {
+			break // rather less than nothing
+		}
 		r, err := h.leaderGet(ctx, getRequest{Seq: p.through + 1, NextFor: h.stream.Log() + subject})
 		if errors.Is(err, errNothing) {
 			p.first, err = h.first(ctx)
@@ -286,7 +313,7 @@ func (h *history) lastPulse(ctx context.Context) (wire.Pulse, uint64, error) {
 
 // How long one question to the stream may take, the first time and later.
 const (
-	askFirst = 400 * time.Millisecond
+	askFirst = time.Second
 	askLimit = 2 * time.Second
 	askAgain = 200 * time.Millisecond
 )
@@ -348,7 +375,7 @@ func (h *history) lastSince(ctx context.Context, subjects []string, since, head 
 
 func (h *history) leaderLasts(ctx context.Context, subjects []string, head uint64) (list []record, upTo uint64, err error) {
 	// The end of the stream first: what comes later may or may not be there.
-	end, err := h.leaderLast(ctx, ">")
+	end, err := h.end(ctx)
 	if err != nil {
 		return nil, 0, err
 	}

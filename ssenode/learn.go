@@ -83,7 +83,7 @@ func (l *learner) learn(ctx context.Context, batch []*topic) bool {
 			subjects = append(subjects, t.subject())
 		default:
 			p, err := insist(limited, func(ctx context.Context, _ bool) (learnt, error) {
-				end, err := d.history.leaderLast(ctx, ">")
+				end, err := d.history.end(ctx)
 				if err != nil {
 					return learnt{}, err
 				}

@@ -144,8 +144,13 @@ func (n *Node) startOf(r *request, s *session) *start {
 		st.unknown = true
 		return st
 	}
-	if st.from.Epoch == n.dispatch.epochNow() && st.from.Seq > n.dispatch.head.Load() {
-		st.unknown = !n.tip.reaches(st.from.Seq, n.done)
+	if st.from.Epoch == n.dispatch.epochNow() {
+		if st.from.Seq > n.dispatch.head.Load() {
+			st.unknown = !n.tip.reaches(st.from.Seq, n.done)
+		}
+		if !st.unknown {
+			s.first = st.from.Seq // where it is, whatever the node knew when it came
+		}
 	}
 	return st
 }

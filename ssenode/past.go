@@ -119,10 +119,16 @@ type keptStretch struct {
 // wait makes the session wait for the stretch after pos. The caller holds the
 // topic's lock.
 func (f *fetcher) wait(s *session, j job) {
+	j.topic.past.waiting = append(j.topic.past.waiting, s)
+	f.ahead(j)
+}
+
+// ahead fetches a stretch, unless one of the topic is being fetched: who waits
+// looks again when that is there. The caller holds the topic's lock.
+func (f *fetcher) ahead(j job) {
 	p := &j.topic.past
-	p.waiting = append(p.waiting, s)
 	if p.fetching {
-		return // it looks again when that is there
+		return
 	}
 	p.fetching = true
 	f.mu.Lock()

@@ -16,6 +16,9 @@ func (s *session) replay() bool {
 		return false
 	}
 	l := s.loop
+	if s.first == 0 {
+		return s.orient()
+	}
 	frames, r, lost := s.step(l.scratch[:0])
 	l.scratch = frames[:0]
 	switch {
@@ -57,6 +60,37 @@ func (s *session) replay() bool {
 	if !s.holdsBack() {
 		s.seq = max(s.seq, s.whole)
 	}
+	return true
+}
+
+// orient is for a client that came before the node knew anything of the stream:
+// it goes on from where the stream is now, and is told of what there may have
+// been meanwhile. It returns false when it has to wait.
+func (s *session) orient() bool {
+	head := s.loop.fetcher.d.head.Load()
+	for i := range s.subs {
+		t := s.subs[i].topic
+		t.mu.Lock()
+		if t.ring.known == 0 && !(t.literal && t.live) {
+			t.past.waiting = append(t.past.waiting, s)
+			s.waiting = true
+		}
+		t.mu.Unlock()
+		if s.waiting {
+			return false
+		}
+	}
+	s.first = head
+	s.replayFrom(head)
+	lost := s.lossOf(gapUpstream, func(t *topic) bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return t.ring.from != 0 || t.live
+	})
+	if lost != nil {
+		lost.to = head
+	}
+	s.lose(lost)
 	return true
 }
 
@@ -151,9 +185,17 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 	if s.slow {
 		reason = gapSlow
 	}
+	ahead := fetchAhead
 	for i := range s.subs {
 		x := &s.subs[i]
 		t := x.topic
+		if s.waiting {
+			// What it will need next is fetched meanwhile.
+			if ahead > 0 && s.aheadOf(x) {
+				ahead--
+			}
+			continue
+		}
 		end, first := uint64(math.MaxUint64), len(dst)
 		t.mu.Lock()
 		from := t.ring.from
@@ -198,7 +240,7 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 		}
 		t.mu.Unlock()
 		if s.waiting {
-			return dst[:0], nil, nil
+			continue
 		}
 		last := x.at
 		if len(dst) > first {
@@ -210,7 +252,10 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 			dst = s.fresh(dst, first, i)
 		}
 	}
-	if lost != nil {
+	switch {
+	case s.waiting:
+		return dst[:0], nil, nil
+	case lost != nil:
 		return dst[:0], nil, lost
 	}
 	slices.SortFunc(dst, func(a, b *frame) int { return cmp.Compare(a.seq, b.seq) })
@@ -218,4 +263,20 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 		dst = dst[:len(dst)-1]
 	}
 	return dst, r, nil
+}
+
+// fetchAhead is for how many topics beyond the one that it waits for a session
+// has history fetched.
+const fetchAhead = 7
+
+// aheadOf has the next stretch of a subscription fetched, if it will need one.
+func (s *session) aheadOf(x *sub) bool {
+	t := x.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.literal && t.live || t.ring.known == 0 || x.at >= t.ring.from || t.past.holding(x.at) != nil {
+		return false
+	}
+	s.loop.fetcher.ahead(job{topic: t, after: x.at, to: t.past.until(x.at, t.ring.from)})
+	return true
 }

@@ -44,7 +44,7 @@ func (t *tip) ask(seq uint64) (bool, error) {
 		asked := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), askLimit)
 		defer cancel()
-		r, err := t.history.leaderLast(ctx, ">")
+		r, err := t.history.end(ctx)
 		if err != nil {
 			return false, err
 		}

@@ -67,7 +67,7 @@ func newFleet(t testing.TB, nats interface{ URL() string }, change func(*bridge.
 		c.SSENode.Name = fmt.Sprint("n", i+1)
 		c.SSENode.DrainDelay, c.SSENode.DrainTime = 0, 0
 		c.SSENode.Linger = 200 * time.Millisecond // channels come and go
-		c.SSENode.RingBytes = 64 << 10            // and are soon only in the stream
+		c.SSENode.RingBytes = 8 << 10             // and are soon only in the stream
 		c.SSENode.Heartbeat = time.Second
 		c.NATS.URL = nats.URL()
 		if server, one := nats.(interface{ Addr() string }); one {
@@ -257,7 +257,7 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 		rng := rand.New(rand.NewPCG(seed, 1<<32))
 		for ctx.Err() == nil {
 			pipe := f.client.Pipeline()
-			for range 1 + rng.IntN(60) {
+			for range 1 + rng.IntN(20) {
 				// Loud and quiet ones: the higher the number the rarer.
 				i := min(rng.IntN(channels), rng.IntN(channels), rng.IntN(channels))
 				n := sent[i].Add(1) - 1
@@ -274,6 +274,7 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 		faults.Go(func() { fault(ctx) })
 	}
 	var failed atomic.Bool
+	var dumped atomic.Int64
 	for k, r := range all {
 		roaming.Go(func() {
 			fail := func(err error) {
@@ -307,7 +308,20 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 			// it goes on.
 			end, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			stuck := time.AfterFunc(wait, cancel)
+			stuck := time.AfterFunc(wait, func() {
+				if dumped.Add(1) == 1 {
+					t.Logf("DUMP for %d at %s", k, r.trace[len(r.trace)-1])
+					for range 2 {
+						for _, n := range r.f.nodes {
+							for _, x := range n.DebugDump() {
+								t.Logf("DUMP %.2500s", x)
+							}
+						}
+						time.Sleep(3 * time.Second)
+					}
+				}
+				cancel()
+			})
 			defer stuck.Stop()
 			got := 0
 			done := func() bool {
@@ -397,7 +411,7 @@ func TestRoamingWithCutConnections(t *testing.T) {
 			} else {
 				hop.Cut()
 			}
-			time.Sleep(time.Duration(100+rng.IntN(500)) * time.Millisecond)
+			time.Sleep(time.Duration(200+rng.IntN(800)) * time.Millisecond)
 		}
 	})
 }
@@ -406,9 +420,10 @@ func TestRoamingWithCutConnections(t *testing.T) {
 func TestRoamingWithNATSRestarts(t *testing.T) {
 	nats := startNATS(t, true)
 	f := newFleet(t, nats, func(c *bridge.Config) { c.Bridge.Storage = "file" })
-	f.roam(30, long(7*time.Second), func(ctx context.Context) {
+	f.roam(30, long(8*time.Second), func(ctx context.Context) {
 		for ctx.Err() == nil {
-			time.Sleep(1500 * time.Millisecond)
+			// Under the race detector clients need that long to catch up.
+			time.Sleep(3 * time.Second)
 			if err := nats.Stop(); err != nil {
 				t.Error(err)
 			}

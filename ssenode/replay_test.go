@@ -1,0 +1,298 @@
+package ssenode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/route"
+	"sluice/shared/wire"
+)
+
+// joining is a client between its request and the moment when its loop takes it
+// over. A poll shows best what it gets: events with their ids.
+type joining struct {
+	t       testing.TB
+	n       *Node
+	request *request
+	session *session
+	wait    []chan struct{}
+}
+
+// joinNow lets a client join its topics and no more.
+func joinNow(t testing.TB, n *Node, query, id string) *joining {
+	t.Helper()
+	r, err := parseRequest("", query, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.lastEventID = id
+	j := &joining{t: t, n: n, request: r}
+	if j.session, j.wait, err = n.join(r, newCollector(id == "")); err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// adopt goes on with it.
+func (j *joining) adopt() *joining {
+	j.t.Helper()
+	j.session.start = j.n.startOf(j.request, j.session)
+	if !j.session.loop.adopt(j.session) {
+		j.t.Fatal("the node ends")
+	}
+	return j
+}
+
+// answer waits for what it gets.
+func (j *joining) answer() pollAnswer {
+	j.t.Helper()
+	select {
+	case <-j.session.poll.done:
+	case <-time.After(wait):
+		j.t.Fatal("no answer")
+	}
+	return j.session.poll.answer
+}
+
+func texts(a pollAnswer) (list []string) {
+	for _, e := range a.Events {
+		list = append(list, e.Channel+"="+e.Data)
+	}
+	return list
+}
+
+// joinUnlearned lets a client join topics of which one is new to the node, whose
+// place in the stream is not asked for until goOn is called.
+func joinUnlearned(t testing.TB, n *Node, query, id, fresh string) (topic *topic, goOn func() *joining) {
+	t.Helper()
+	n.dispatch.learner.mu.Lock()
+	joined := make(chan *joining, 1)
+	go func() { joined <- joinNow(t, n, query, id) }()
+	until(t, "the topic is there", func() bool {
+		n.hub.mu.RLock()
+		defer n.hub.mu.RUnlock()
+		topic = n.hub.topics[subject(t, fresh)]
+		return topic != nil
+	})
+	return topic, func() *joining {
+		n.dispatch.learner.mu.Unlock()
+		return <-joined
+	}
+}
+
+// What a client missed is in the stream for a channel that is new to the node,
+// and still to come for another one that it has. They are given in one order,
+// or an id would vouch for what has not been given.
+func TestReplayAheadOfTheNode(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	other := open(t, n, "/events?channel=known")
+	settle(t, n)
+	before := u.publish("known", "0")
+	want(t, other, "", "0")
+	_, goOn := joinUnlearned(t, n, "channel=new&channel=known", idOf(before), "new")
+	u.publish("known", "1")
+	last := u.publish("new", "2")
+	want(t, other, "", "1") // after the client joined
+	j := goOn()
+	settle(t, n)
+	until(t, "the node is as far", func() bool { return n.dispatch.head.Load() > last })
+	a := j.adopt().answer()
+	if fmt.Sprint(texts(a)) != "[known=1 new=2]" || seqOf(t, a.LastEventID) < last {
+		t.Errorf("%s, position %s", texts(a), a.LastEventID)
+	}
+}
+
+// A topic is not begun on while a pulse vouches for more than is known of it.
+func TestLearnedBeforeThePulse(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	a, goOn := joinUnlearned(t, n, "channel=a", "", "a")
+	known := func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.ring.known != 0
+	}
+	seq := u.publish("a", "1")
+	until(t, "a pulse was checked", func() bool { return n.dispatch.head.Load() > seq })
+	learned := make(chan bool)
+	go n.dispatch.call(context.Background(), func() {
+		go func() { learned <- known() }() // while it is asked for again, which has to wait
+		n.dispatch.learned([]learnt{{topic: a, upTo: seq - 1}})
+		learned <- known()
+	})
+	before := <-learned
+	goOn().adopt()
+	if after := <-learned; before || after {
+		t.Errorf("the topic is taken to be complete: %v, %v", before, after)
+	}
+	until(t, "it is known in the end", known)
+}
+
+// A gap mark that comes while a client is about to be taken over by its loop is
+// told to it.
+func TestMarkWhileJoining(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	open(t, n, "/events?channel=a")
+	settle(t, n)
+	id := idOf(u.publish("a", "0"))
+	fresh, back := joinNow(t, n, "channel=a", ""), joinNow(t, n, "channel=a", id)
+	u.store(wire.GapToken, wire.Mark{Epoch: "e1", Term: 1, Reason: wire.GapUpstream, Time: time.Now()}.Encode())
+	last := u.publish("a", "1")
+	until(t, "the node has it", func() bool { return n.dispatch.head.Load() > last })
+	for _, j := range []*joining{fresh, back} {
+		if a := j.adopt().answer(); a.Gap == nil || a.Gap.Reason != gapUpstream || fmt.Sprint(texts(a)) != "[a=1]" {
+			t.Errorf("%q: %s, gap %+v", j.request.lastEventID, texts(a), a.Gap)
+		}
+	}
+}
+
+// A poll that ends before its history is there answers with the position that it
+// was given, not with the node's.
+func TestPollEndsBeforeItsHistory(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	before := u.publish("a", "0")
+	last := u.publish("a", "1")
+	until(t, "the node has it", func() bool { return n.dispatch.head.Load() > last })
+	_, goOn := joinUnlearned(t, n, "channel=a", idOf(before), "a")
+	u.quiet(true)
+	if err := u.server.Stop(); err != nil { // so that it stays unknown
+		t.Fatal(err)
+	}
+	j := goOn()
+	j.adopt()
+	j.session.loop.ask(j.session.endPoll)
+	if a := j.answer(); a.LastEventID != idOf(before) && len(a.Events) == 0 {
+		t.Errorf("position %s without any event, want %s", a.LastEventID, idOf(before))
+	}
+}
+
+// A topic whose frames all were given up to the cursor has come no further than
+// its last one: what comes later is below where others are.
+func TestAdvance(t *testing.T) {
+	s := &session{subs: make([]sub, 3), whole: 30}
+	r := &reach{through: 50, ends: []uint64{math.MaxUint64, 50, 70}, lasts: []uint64{10, 50, 60}}
+	s.advance(nil, r, 50)
+	if s.subs[0].at != 10 || s.subs[1].at != 50 || s.subs[2].at != 50 {
+		t.Errorf("topics stand at %d, %d, %d; want 10, 50, 50", s.subs[0].at, s.subs[1].at, s.subs[2].at)
+	}
+	if s.pos != 50 || s.seq != 30 {
+		t.Errorf("position %d, of which %d is certain; want 50, 30", s.pos, s.seq)
+	}
+}
+
+// When the connection to NATS is made anew in the middle of an answer, only the
+// rest of it comes. That must not be taken for all.
+func TestTornAnswer(t *testing.T) {
+	u := newUpstream(t)
+	h := &history{nc: u.nc, stream: wire.Stream{Name: "TORN", Prefix: "sluice"}}
+	answer := func(parts ...[2]int) {
+		sub, err := u.nc.Subscribe("$JS.API.DIRECT.GET.TORN", func(m *nats.Msg) {
+			for _, p := range parts {
+				r := nats.NewMsg(m.Reply)
+				r.Header.Set(wire.HeaderLastSequence, fmt.Sprint(p[0]))
+				if p[1] == 0 {
+					r.Header.Set("Status", "204")
+				} else {
+					r.Header.Set(wire.HeaderSequence, fmt.Sprint(p[1]))
+					r.Header.Set("Nats-Subject", "sluice.log.a")
+				}
+				_ = u.nc.PublishMsg(r)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = sub.Unsubscribe() })
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		n := 0
+		_, err = h.many(ctx, getRequest{Seq: 1, Batch: 9, NextFor: "sluice.log.a"}, func(record) { n++ })
+		_ = sub.Unsubscribe()
+		whole := parts[0][0] == 0
+		for i := 1; i < len(parts); i++ {
+			whole = whole && parts[i][0] == parts[i-1][1]
+		}
+		if whole != (err == nil) || !whole && !errors.Is(err, errTorn) || whole && n != len(parts)-1 {
+			t.Errorf("%v: %d messages, error %v", parts, n, err)
+		}
+	}
+	answer([2]int{0, 3}, [2]int{3, 7}, [2]int{7, 0})
+	answer([2]int{3, 7}, [2]int{7, 0})
+	answer([2]int{0, 3}, [2]int{7, 9}, [2]int{9, 0})
+	answer([2]int{0, 3}, [2]int{7, 0})
+	answer([2]int{7, 0})
+}
+
+// The stream began anew and has grown past the ids of before: none of them is
+// taken for one of now, by whichever node.
+func TestOldIDsAfterTheStreamHasGrown(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	s := open(t, n, "/events?channel=a")
+	settle(t, n)
+	var old []string
+	for i := range 5 {
+		u.publish("a", fmt.Sprint("old ", i))
+		old = append(old, want(t, s, "", fmt.Sprint("old ", i)).ID)
+	}
+	u.quiet(true)
+	if err := u.server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the test is connected again", u.nc.IsConnected)
+	until(t, "the node is connected again", n.nc.IsConnected)
+	u.createStream()
+	u.pulse("e2")
+	until(t, "the node knows the new epoch", func() bool { return *n.epoch.Load() == "e2" })
+	for i := range 50 {
+		u.publish("a", fmt.Sprint("new ", i))
+	}
+	wantGap(t, s, gapRecreated)
+	for i := range 50 {
+		want(t, s, "", fmt.Sprint("new ", i))
+	}
+	for _, n := range []*Node{n, startNode(t, u, nil)} {
+		for _, id := range old {
+			s := resume(t, n, "/events?channel=a", id)
+			if g := wantGap(t, s, gapRecreated); g.From == nil || *g.From != id {
+				t.Errorf("gap %+v for id %s", g, id)
+			}
+			u.publish("a", id)
+			want(t, s, "", id)
+			s.Close()
+		}
+	}
+}
+
+// Who connects to a node that does not know the stream yet is not given its
+// past, but told that there was something.
+func TestConnectedBeforeTheStreamWasFound(t *testing.T) {
+	u := newUpstream(t)
+	u.publish("a", "of before")
+	if err := u.server.Stop(); err == nil {
+		u.quiet(true)
+	}
+	n := startNodeUnready(t, u, func(c *Config) { c.Routes = route.Table{} })
+	s := open(t, n, "/events?channel=a&channel=b")
+	if err := u.server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the test is connected", u.nc.IsConnected)
+	u.createStream()
+	u.publish("a", "while nobody knew")
+	u.pulse("e7")
+	if g := wantGap(t, s, gapUpstream); fmt.Sprint(g.Channels) != "[a]" {
+		t.Errorf("gap %+v", g)
+	}
+	u.publish("a", "live")
+	want(t, s, "", "live")
+}
