@@ -296,3 +296,59 @@ func TestConnectedBeforeTheStreamWasFound(t *testing.T) {
 	u.publish("a", "live")
 	want(t, s, "", "live")
 }
+
+// Who comes back gets the ids of what it missed at once: on a node that has its
+// channels also of what no pulse has vouched for yet, on any other up to the
+// last pulse.
+func TestIDsInAReplay(t *testing.T) {
+	u := newUpstream(t)
+	here := startNode(t, u, nil)
+	open(t, here, "/events?channel=a&channel=b")
+	settle(t, here)
+	before := u.publish("a", "0")
+	first := u.publish("b", "1")
+	there := startNode(t, u, nil)
+	for _, n := range []*Node{here, there} {
+		until(t, "the node is as far", func() bool { return n.dispatch.head.Load() > first })
+	}
+	u.quiet(true)
+	second := u.publish("a", "2")
+	until(t, "it is here", func() bool { return here.dispatch.stats.ringBytes.Load() >= 0 && len(here.hub.inbox) == 0 })
+	s := resume(t, here, "/events?channel=a&channel=b", idOf(before))
+	for i, seq := range []uint64{first, second} {
+		if ev := want(t, s, "", fmt.Sprint(i+1)); ev.ID != idOf(seq) {
+			t.Errorf("id %q, want %q", ev.ID, idOf(seq))
+		}
+	}
+	s = resume(t, there, "/events?channel=a&channel=b", idOf(before))
+	for i, id := range []string{idOf(first), ""} {
+		if ev := want(t, s, "", fmt.Sprint(i+1)); ev.ID != id {
+			t.Errorf("id %q, want %q", ev.ID, id)
+		}
+	}
+}
+
+// A hole in one channel of a pattern: what was given of the others does not come
+// again.
+func TestHoleInAPattern(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	s := open(t, n, "/events?pattern=x:*&channel=y")
+	settle(t, n)
+	u.quiet(true)
+	for i := range 10 {
+		u.publish(fmt.Sprint("x:", i%3), fmt.Sprint(i))
+		want(t, s, "", fmt.Sprint(i))
+	}
+	u.lose("x:1", "lost")
+	u.publish("y", "y")
+	want(t, s, "", "y")
+	u.publish("x:1", "after")
+	u.publish("x:0", "on")
+	wants(t, s, "lost", "after", "on")
+	u.publish("x:2", "last")
+	want(t, s, "", "last")
+	if r := n.stats.relearned.Load(); r != 1 {
+		t.Errorf("%d topics begun anew, want one", r)
+	}
+}
