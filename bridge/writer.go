@@ -159,6 +159,7 @@ func (l *leader) send(w *wireMsg, m *message) error {
 		// With what is true now: when all is sent again sequences are others, and
 		// after the stream was lost the epoch, too.
 		m.pulse.Epoch, m.pulse.Term, m.pulse.Digest = l.epoch, l.term, l.digest.Take()
+		m.pulse.Time = time.Now().UTC() // a later one in the stream is never older
 	case m.mark != nil:
 		m.mark.Epoch, m.mark.Term = l.epoch, l.term
 		l.digest.Add(m.subject, m.seq)

@@ -175,10 +175,11 @@ func (s *session) missed(dst []*frame, upTo uint64) (frames []*frame, through ui
 		t.mu.Lock()
 		var more, ok bool
 		dst, more, ok = t.ring.after(dst, max(s.cursor, s.told[int32(i)]), upTo, chunk)
-		if !ok {
-			if !t.literal || !t.live {
+		history := !t.literal || !t.live
+		if !ok || history && t.ring.known == 0 {
+			if history {
 				t.mu.Unlock()
-				s.slow, s.told = true, nil
+				s.slow, s.told = !ok, nil
 				s.replaying, s.pos = true, s.seq
 				for k := range s.subs {
 					s.subs[k].at = max(s.subs[k].replayed, s.seq)

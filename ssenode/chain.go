@@ -28,6 +28,9 @@ type chain struct {
 	// tails has the last sequence by subject, of a pattern with wildcards, since
 	// everything was last checked.
 	tails map[string]uint64
+	// had is, of a channel that is begun anew, the sequence up to which it was
+	// complete: its ring is good if there is nothing later.
+	had uint64
 
 	early      []*nats.Msg
 	earlyBytes int

@@ -163,6 +163,8 @@ func (d *dispatcher) restart(epoch string, head uint64, marks []*mark) {
 		if t.chain.learned {
 			d.begin(t)
 		}
+		t.chain.had = 0
+		d.rings.empty(t, d.hub.n)
 		t.mu.Lock()
 		t.past.forget()
 		t.mu.Unlock()

@@ -3,9 +3,10 @@ package ssenode
 import "time"
 
 // A topic of which something was missed, or may have been, is begun anew: its
-// place in the stream is learned again, its ring starts empty there, and its
-// clients replay from where they are, like clients that come back. So there is
-// one way only in which anything that did not come live is given out.
+// place in the stream is learned again, its ring starts empty there, unless
+// nothing was missed after all, and its clients replay from where they are, like
+// clients that come back. So there is one way only in which anything that did not
+// come live is given out.
 
 // relearnt is a topic to be learned anew, and what was given out of it.
 type relearnt struct {
@@ -27,6 +28,9 @@ func (d *dispatcher) relearn(topics []*topic) {
 		}
 		list = append(list, r)
 		d.begin(t)
+		if t.literal {
+			t.chain.had = r.upTo
+		}
 		d.stats.relearned.Add(1)
 	}
 	if len(list) > 0 {
@@ -36,7 +40,9 @@ func (d *dispatcher) relearn(topics []*topic) {
 
 // begin lets the topic's place in the stream be learned.
 func (d *dispatcher) begin(t *topic) {
-	d.rings.empty(t, d.hub.n)
+	t.mu.Lock()
+	t.ring.known = 0
+	t.mu.Unlock()
 	d.throttled.forget(d, t)
 	d.forgetEarly(&t.chain)
 	t.chain = chain{}
@@ -95,9 +101,14 @@ func (s *session) beginAnew() {
 // known tells where the topic stands, and lets sessions begin on it: it has
 // everything up to the head, so that none of its messages comes after one of
 // another topic that a pulse has vouched for.
-func (d *dispatcher) known(t *topic, from uint64) {
+func (d *dispatcher) known(t *topic, last uint64) {
+	if last > t.chain.had {
+		d.rings.empty(t, d.hub.n)
+	}
 	t.mu.Lock()
-	t.ring.from, t.ring.known = max(t.ring.from, from), d.hub.n+1
+	if t.ring.known = d.hub.n + 1; last > t.chain.had {
+		t.ring.from = last
+	}
 	waiting := t.past.waiting
 	if !t.past.fetching {
 		t.past.waiting = nil

@@ -5,17 +5,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Proxy is a TCP hop in front of a server that can swallow what either side
-// says, or cut all connections.
+// says, let the server wait, or cut all connections.
 type Proxy struct {
 	ln      net.Listener
 	to      string
 	Swallow atomic.Bool               // from the server to the client
 	Mute    atomic.Bool               // from the client to the server
+	Stall   atomic.Bool               // take nothing from the server for now
 	mu      sync.Mutex                // guards conns
 	conns   map[net.Conn]*atomic.Bool // whether what its server says is lost
+	closed  atomic.Bool
 	wg      sync.WaitGroup
 }
 
@@ -30,6 +33,7 @@ func TestProxy(t testing.TB, to string) *Proxy {
 	p.wg.Go(p.serve)
 	t.Cleanup(func() {
 		ln.Close()
+		p.closed.Store(true)
 		p.Cut()
 		p.wg.Wait()
 	})
@@ -50,6 +54,8 @@ func (p *Proxy) serve() {
 			client.Close()
 			continue
 		}
+		// So that a server notices soon when it has to wait.
+		_ = server.(*net.TCPConn).SetReadBuffer(256 << 10)
 		p.mu.Lock()
 		hang := &atomic.Bool{}
 		p.conns[client], p.conns[server] = hang, hang
@@ -70,6 +76,9 @@ func (p *Proxy) copy(dst, src net.Conn, lost, hang *atomic.Bool) {
 	}()
 	b := make([]byte, 32<<10)
 	for {
+		for lost == &p.Swallow && p.Stall.Load() && !p.closed.Load() {
+			time.Sleep(time.Millisecond)
+		}
 		n, err := src.Read(b)
 		if err != nil {
 			return
