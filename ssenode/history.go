@@ -184,16 +184,6 @@ func (h *history) first(ctx context.Context) (uint64, error) {
 	return first, err
 }
 
-// end reads the stream's last message from the leader; a zero record if there
-// is none.
-func (h *history) end(ctx context.Context) (record, error) {
-	r, err := h.leaderGet(ctx, getRequest{LastFor: ">"}) // as in first
-	if errors.Is(err, errNothing) {
-		return record{}, nil
-	}
-	return r, err
-}
-
 // last reads the last message of each of the subjects, at most lastCount, that
 // is not older than since. upTo is where the replica's stream ended.
 func (h *history) last(ctx context.Context, subjects []string, since, notAfter uint64) (list []record, upTo uint64, err error) {
@@ -223,92 +213,6 @@ func (h *history) last(ctx context.Context, subjects []string, since, notAfter u
 		}
 		notAfter = upTo
 	}
-}
-
-// leaderGet reads one message from the stream's leader.
-func (h *history) leaderGet(ctx context.Context, req getRequest) (record, error) {
-	// An answer that was lost with the connection must not be waited for.
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
-	defer cancel()
-	body, _ := json.Marshal(req) // strings and numbers
-	h.asked.Add(1)
-	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+h.stream.Name, body)
-	if err != nil {
-		return record{}, fmt.Errorf("read from the leader of stream %s: %w", h.stream.Name, err)
-	}
-	var resp struct {
-		Message *struct {
-			Subject string    `json:"subject"`
-			Seq     uint64    `json:"seq"`
-			Data    []byte    `json:"data"`
-			Time    time.Time `json:"time"`
-		} `json:"message"`
-		Error *struct {
-			Code        int    `json:"code"`
-			Description string `json:"description"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &resp); err != nil {
-		return record{}, fmt.Errorf("read from the leader of stream %s: %w", h.stream.Name, err)
-	}
-	switch {
-	case resp.Error != nil && resp.Error.Code == 404:
-		return record{}, errNothing
-	case resp.Error != nil:
-		return record{}, fmt.Errorf("read from the leader of stream %s: %s", h.stream.Name, resp.Error.Description)
-	case resp.Message == nil || len(resp.Message.Subject) <= len(h.stream.Log()):
-		return record{}, fmt.Errorf("read from the leader of stream %s: empty answer", h.stream.Name)
-	}
-	return record{resp.Message.Subject[len(h.stream.Log()):], resp.Message.Seq, resp.Message.Time, resp.Message.Data}, nil
-}
-
-// leaderLast reads the last message of a subject, wildcards included, from the
-// leader; a zero record if there is none.
-func (h *history) leaderLast(ctx context.Context, subject string) (record, error) {
-	r, err := h.leaderGet(ctx, getRequest{LastFor: h.stream.Log() + subject})
-	if errors.Is(err, errNothing) {
-		return record{}, nil
-	}
-	return r, err
-}
-
-// leaderPage is a page read from the leader.
-func (h *history) leaderPage(ctx context.Context, subject string, after uint64) (page, error) {
-	p := page{through: after}
-	for range leaderCount {
-		if limit, ok := ctx.Deadline(); ok && p.through > after && time.Until(limit) < askLimit/2 {
-			break // rather less than nothing
-		}
-		r, err := h.leaderGet(ctx, getRequest{Seq: p.through + 1, NextFor: h.stream.Log() + subject})
-		if errors.Is(err, errNothing) {
-			p.first, err = h.first(ctx)
-			return p, err
-		}
-		if err != nil {
-			return page{}, err
-		}
-		p.through = r.seq
-		if r.subject[0] != '$' || subject[0] == '$' {
-			p.records = append(p.records, r)
-		}
-	}
-	p.pending = 1 // or more
-	var err error
-	p.first, err = h.first(ctx)
-	return p, err
-}
-
-// lastPulse reads the last pulse from the leader.
-func (h *history) lastPulse(ctx context.Context) (wire.Pulse, uint64, error) {
-	r, err := h.leaderLast(ctx, wire.PulseToken)
-	if err != nil {
-		return wire.Pulse{}, 0, err
-	}
-	if r.seq == 0 {
-		return wire.Pulse{}, 0, fmt.Errorf("stream %s has no pulse: %w", h.stream.Name, errNothing)
-	}
-	p, err := wire.ParsePulse(r.data)
-	return p, r.seq, err
 }
 
 // How long one question to the stream may take, the first time and later.
@@ -373,27 +277,6 @@ func (h *history) lastSince(ctx context.Context, subjects []string, since, head 
 	return list, upTo, err
 }
 
-func (h *history) leaderLasts(ctx context.Context, subjects []string, head uint64) (list []record, upTo uint64, err error) {
-	// The end of the stream first: what comes later may or may not be there.
-	end, err := h.end(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	if end.seq < head {
-		return nil, 0, errLate
-	}
-	for _, subject := range subjects {
-		r, err := h.leaderLast(ctx, subject)
-		if err != nil {
-			return nil, 0, err
-		}
-		if r.seq != 0 {
-			list = append(list, r)
-		}
-	}
-	return list, end.seq, nil
-}
-
 // each reads all messages of a subject of ours after a sequence, up to seq.
 func (h *history) each(ctx context.Context, subject string, after, seq uint64, f func(record)) error {
 	for after < seq {
@@ -410,37 +293,4 @@ func (h *history) each(ctx context.Context, subject string, after, seq uint64, f
 		after = p.through
 	}
 	return nil
-}
-
-// counts reads how many messages each subject of a pattern has, from the leader.
-// It fails when there are more subjects than one answer holds (100,000).
-func (h *history) counts(ctx context.Context, subject string) (map[string]int, error) {
-	body, _ := json.Marshal(map[string]string{"subjects_filter": h.stream.Log() + subject}) // a string
-	h.asked.Add(1)
-	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+h.stream.Name, body)
-	if err != nil {
-		return nil, fmt.Errorf("count messages of stream %s: %w", h.stream.Name, err)
-	}
-	var resp struct {
-		Total int `json:"total"`
-		State struct {
-			Subjects map[string]int `json:"subjects"`
-		} `json:"state"`
-		Error *struct {
-			Description string `json:"description"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &resp); err != nil {
-		return nil, fmt.Errorf("count messages of stream %s: %w", h.stream.Name, err)
-	}
-	if resp.Error != nil || resp.Total > len(resp.State.Subjects) {
-		return nil, fmt.Errorf("count messages of stream %s: %d subjects of %d, %v", h.stream.Name, len(resp.State.Subjects), resp.Total, resp.Error)
-	}
-	counts := make(map[string]int, len(resp.State.Subjects))
-	for s, n := range resp.State.Subjects {
-		if s = s[min(len(s), len(h.stream.Log())):]; s != "" && s[0] != '$' {
-			counts[s] = n
-		}
-	}
-	return counts, nil
 }

@@ -2,6 +2,7 @@ package ssenode
 
 import (
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -72,42 +73,19 @@ func (r *ring) after(dst []*frame, n, upTo uint64, max int64) (frames []*frame, 
 	if n < r.evicted {
 		return dst, false, false
 	}
-	lo, hi := 0, r.len
-	for lo < hi {
-		if mid := (lo + hi) / 2; r.at(mid).n <= n {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	first := len(dst)
-	for size := int64(0); lo < r.len && r.at(lo).n <= upTo; lo++ {
-		f := r.at(lo)
-		if size += f.size(); size > max && len(dst) > first {
-			return dst, true, true
-		}
-		dst = append(dst, f)
-	}
-	return dst, false, true
+	i := sort.Search(r.len, func(i int) bool { return r.at(i).n > n })
+	frames, more = r.take(dst, i, false, 0, upTo, max)
+	return frames, more, true
 }
 
-// since appends to dst the frames of history after the sequence pos, and
-// numbered up to upTo, in the order of sequences, at most max bytes (but at
-// least one frame); more tells that others follow. It must only be asked for
-// pos >= from.
-func (r *ring) since(dst []*frame, pos, upTo uint64, max int64) (frames []*frame, more bool) {
-	lo, hi := 0, r.len
-	for lo < hi {
-		if mid := (lo + hi) / 2; r.at(mid).key <= pos {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
+// take appends to dst the frames from the i-th on that are numbered up to upTo,
+// and, of history only, have a sequence after pos, at most max bytes of them, but
+// at least one; more tells that others follow.
+func (r *ring) take(dst []*frame, i int, history bool, pos, upTo uint64, max int64) (frames []*frame, more bool) {
 	first := len(dst)
-	for size := int64(0); lo < r.len && r.at(lo).n <= upTo; lo++ {
-		f := r.at(lo)
-		if f.seq <= pos {
+	for size := int64(0); i < r.len && r.at(i).n <= upTo; i++ {
+		f := r.at(i)
+		if history && f.seq <= pos {
 			continue
 		}
 		if size += f.size(); size > max && len(dst) > first {
@@ -116,6 +94,15 @@ func (r *ring) since(dst []*frame, pos, upTo uint64, max int64) (frames []*frame
 		dst = append(dst, f)
 	}
 	return dst, false
+}
+
+// since appends to dst the frames of history after the sequence pos, and
+// numbered up to upTo, in the order of sequences, at most max bytes (but at
+// least one frame); more tells that others follow. It must only be asked for
+// pos >= from.
+func (r *ring) since(dst []*frame, pos, upTo uint64, max int64) (frames []*frame, more bool) {
+	i := sort.Search(r.len, func(i int) bool { return r.at(i).key > pos })
+	return r.take(dst, i, true, pos, upTo, max)
 }
 
 // unordered appends to dst the frames without a sequence that are numbered above

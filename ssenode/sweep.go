@@ -1,0 +1,98 @@
+package ssenode
+
+import (
+	"slices"
+)
+
+// sweep gives a batch of frames to all sessions that are current.
+func (l *loop) sweep(batch []op) {
+	seq := l.seq
+	for _, o := range batch {
+		lt := &o.topic.local[l.index]
+		if len(lt.clients) > 0 {
+			if len(lt.pending) == 0 {
+				l.dirty = append(l.dirty, o.topic)
+			}
+			lt.pending = append(lt.pending, o.frame)
+			lt.old = lt.old || o.frame.old
+		}
+		seq = max(seq, o.frame.seq)
+	}
+	l.n = batch[len(batch)-1].frame.n
+	for _, t := range l.dirty {
+		lt := &t.local[l.index]
+		for _, c := range lt.clients {
+			switch {
+			case c.behind:
+			case (len(c.subs) == 1 || len(l.dirty) == 1 && !c.overlap) && !lt.old:
+				lt.give(c.session)
+			default:
+				// It may have frames of other topics in this batch.
+				c.dirty = append(c.dirty, c.sub)
+				if !c.touched {
+					c.touched = true
+					l.touched = append(l.touched, c.session)
+				}
+			}
+		}
+	}
+	for i, s := range l.touched {
+		l.merge(s)
+		s.touched = false
+		s.dirty = s.dirty[:0]
+		l.touched[i] = nil
+	}
+	l.touched = l.touched[:0]
+	for i, t := range l.dirty {
+		t.local[l.index].done()
+		l.dirty[i] = nil
+	}
+	l.dirty = l.dirty[:0]
+	// Only now: a session that fell behind in the middle has not passed it.
+	l.seq = seq
+}
+
+// merge gives a session the pending frames of several topics, in order.
+func (l *loop) merge(s *session) {
+	if s.behind {
+		return
+	}
+	if lt := &s.subs[s.dirty[0]].topic.local[l.index]; len(s.dirty) == 1 && !s.overlap && !lt.old {
+		lt.give(s)
+		return
+	}
+	frames := l.scratch[:0]
+	for _, i := range s.dirty {
+		for _, f := range s.subs[i].topic.local[l.index].pending {
+			if s.takes(int(i), f) {
+				frames = append(frames, f)
+			}
+		}
+	}
+	slices.SortFunc(frames, func(a, b *frame) int { return int(int64(a.n - b.n)) })
+	l.scratch = frames[:0]
+	for rest := frames; len(rest) > 0 && !s.behind; {
+		k := chunkOf(rest, s.wrap)
+		s.give(l.join(rest[:k], s), rest[:k])
+		if rest = rest[k:]; s.behind && !s.closed && len(rest) > 0 {
+			break // its position tells where it goes on
+		}
+	}
+	clear(frames)
+}
+
+// join puts frames one behind the other in the loop's buffer, which the next
+// join overwrites.
+func (l *loop) join(frames []*frame, s *session) []byte {
+	if len(frames) == 1 {
+		return s.bytesOf(frames[0])
+	}
+	b := l.joined[:0]
+	for _, f := range frames {
+		b = append(b, s.bytesOf(f)...)
+	}
+	if cap(b) <= 1<<20 {
+		l.joined = b[:0]
+	}
+	return b
+}
