@@ -140,9 +140,10 @@ func TestLearnedBeforeThePulse(t *testing.T) {
 func TestMarkWhileJoining(t *testing.T) {
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
-	open(t, n, "/events?channel=a")
+	s := open(t, n, "/events?channel=a")
 	settle(t, n)
 	id := idOf(u.publish("a", "0"))
+	want(t, s, "", "0")
 	fresh, back := joinNow(t, n, "channel=a", ""), joinNow(t, n, "channel=a", id)
 	u.store(wire.GapToken, wire.Mark{Epoch: "e1", Term: 1, Reason: wire.GapUpstream, Time: time.Now()}.Encode())
 	last := u.publish("a", "1")
