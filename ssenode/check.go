@@ -27,6 +27,7 @@ type checked struct {
 	life  uint64 // of the dispatcher when it began
 	pulse wire.Pulse
 	head  uint64  // that pulse's sequence
+	first uint64  // of the first pulse of its epoch, if the stream was read from its beginning
 	anew  bool    // nothing known of the stream holds any more
 	marks []*mark // since the last one known
 }
@@ -85,32 +86,35 @@ func (d *dispatcher) ask(ctx context.Context, c *checked, epoch string, head, ma
 	if c.anew = c.pulse.Epoch != epoch || c.head < head; c.anew {
 		marksAfter, head = 0, 0
 	}
-	c.marks, err = d.readMarks(ctx, c.pulse.Epoch, marksAfter, head, c.head)
-	return err
+	c.first, c.marks = c.head, nil
+	return d.readMarks(ctx, c, marksAfter, head)
 }
 
-// readMarks reads gap marks and marked pulses of the epoch. pulse is the
-// sequence of the last pulse.
-func (d *dispatcher) readMarks(ctx context.Context, epoch string, afterMark, afterPulse, pulse uint64) (list []*mark, err error) {
+// readMarks reads gap marks and marked pulses of the epoch.
+func (d *dispatcher) readMarks(ctx context.Context, c *checked, afterMark, afterPulse uint64) error {
 	last, err := d.history.leaderLast(ctx, wire.GapToken)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	err = d.history.each(ctx, wire.GapToken, afterMark, last.seq, func(r record) {
-		if w, err := wire.ParseMark(r.data); err == nil && w.Epoch == epoch {
-			list = append(list, markOf(w, r.seq))
+		if w, err := wire.ParseMark(r.data); err == nil && w.Epoch == c.pulse.Epoch {
+			c.marks = append(c.marks, markOf(w, r.seq))
 		}
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	err = d.history.each(ctx, wire.PulseToken, afterPulse, pulse, func(r record) {
-		if p, err := wire.ParsePulse(r.data); err == nil && p.Epoch == epoch && p.Marked && p.Since != 0 {
-			list = append(list, &mark{seq: r.seq, since: p.Since, at: r.at})
+	err = d.history.each(ctx, wire.PulseToken, afterPulse, c.head, func(r record) {
+		p, err := wire.ParsePulse(r.data)
+		if err != nil || p.Epoch != c.pulse.Epoch {
+			return
+		}
+		if c.first = min(c.first, r.seq); p.Marked && p.Since != 0 {
+			c.marks = append(c.marks, &mark{seq: r.seq, since: p.Since, at: r.at})
 		}
 	})
-	slices.SortFunc(list, func(a, b *mark) int { return cmp.Compare(a.seq, b.seq) })
-	return list, err
+	slices.SortFunc(c.marks, func(a, b *mark) int { return cmp.Compare(a.seq, b.seq) })
+	return err
 }
 
 // checked goes on after a check.
@@ -121,7 +125,7 @@ func (d *dispatcher) checked(c *checked) {
 		d.again = true // it was about another epoch
 	case c.anew:
 		d.headTime, d.term = c.pulse.Time, c.pulse.Term
-		d.restart(c.pulse.Epoch, c.head, c.marks)
+		d.restart(c)
 	default:
 		for _, m := range c.marks {
 			d.mark(m)

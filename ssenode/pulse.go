@@ -27,9 +27,7 @@ func (d *dispatcher) pulse(m *nats.Msg) {
 	case p.Epoch != known && (p.Term < d.term || p.Term == d.term && !p.Time.After(d.headTime)):
 		return // of before the stream began anew
 	case p.Epoch != known:
-		d.headTime, d.term = p.Time, p.Term
-		d.restart(p.Epoch, seq, nil)
-		d.check("the stream began anew") // for its marks
+		d.check("the stream began anew")
 		return
 	case seq < head && p.Time.After(d.headTime):
 		d.log.Error("the stream's sequence went back within an epoch", "from", head, "to", seq)
@@ -138,8 +136,8 @@ func (d *dispatcher) unsettle(t *topic, after uint64) {
 
 // restart begins anew in another epoch: nothing that was known of the stream
 // holds any more.
-func (d *dispatcher) restart(epoch string, head uint64, marks []*mark) {
-	before := d.epochNow()
+func (d *dispatcher) restart(c *checked) {
+	before, epoch, head, marks := d.epochNow(), c.pulse.Epoch, c.head, c.marks
 	if before == "" {
 		d.log.Info("stream found", "epoch", epoch, "head", head)
 	} else {
@@ -175,5 +173,6 @@ func (d *dispatcher) restart(epoch string, head uint64, marks []*mark) {
 	}
 	d.hub.n++
 	m := &mark{n: d.hub.n, reason: gapRecreated, at: time.Now()}
-	d.tell(func(l *loop) { l.restart(m, head) })
+	first := c.first
+	d.tell(func(l *loop) { l.restart(m, head, first) })
 }

@@ -71,7 +71,7 @@ func (s *session) resume(st *start) {
 func (s *session) replayFrom(seq uint64) {
 	s.replaying, s.pos, s.seq = true, seq, seq
 	for i := range s.subs {
-		s.subs[i].at, s.subs[i].replayed = seq, seq
+		s.subs[i].at, s.subs[i].replayed, s.subs[i].given = seq, seq, nil
 	}
 }
 

@@ -123,10 +123,10 @@ func (l *loop) nextMark(s *session, n uint64) *mark {
 	return nil
 }
 
-// restart tells all sessions that the stream began anew.
-func (l *loop) restart(m *mark, head uint64) {
+// restart tells all sessions that the stream began anew, with the pulse at first.
+func (l *loop) restart(m *mark, head, first uint64) {
 	l.n, l.seq, l.verified, l.told = m.n, head, head, nil
-	l.restarted.n, l.restarted.seq = m.n, head
+	l.restarted.n, l.restarted.seq = m.n, first
 	l.unsettle()
 	for _, list := range l.sessions.lists {
 		for _, s := range list {
