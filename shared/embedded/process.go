@@ -44,6 +44,15 @@ func (p *Process) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.I
 // URL is the redis:// or nats:// URL of Addr.
 func (p *Process) URL() string { return p.scheme + "://" + p.Addr() }
 
+// Pid is the process's id, 0 if it does not run.
+func (p *Process) Pid() int {
+	cmd, _ := p.running()
+	if cmd == nil {
+		return 0
+	}
+	return cmd.Process.Pid
+}
+
 // Output is what the server has written to stdout and stderr, over all
 // restarts: the last 256 KiB of it.
 func (p *Process) Output() string { return p.out.String() }
