@@ -248,6 +248,10 @@ func TestOldIDsAfterTheStreamHasGrown(t *testing.T) {
 		old = append(old, want(t, s, "", fmt.Sprint("old ", i)).ID)
 	}
 	u.quiet(true)
+	if err := u.server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "both notice", func() bool { return !u.nc.IsConnected() && !n.nc.IsConnected() })
 	if err := u.server.Restart(); err != nil {
 		t.Fatal(err)
 	}
