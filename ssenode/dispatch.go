@@ -195,7 +195,7 @@ func (d *dispatcher) receive(m *nats.Msg, now time.Time) {
 	case d.system[1]:
 		d.gapMark(m)
 	default:
-		if t := d.hub.bySub[m.Sub]; t != nil { // else of a subscription that has ended
+		if t := d.hub.topicOf(m); t != nil { // else of a subscription that has ended
 			d.message(t, m, now)
 		}
 	}

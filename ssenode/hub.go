@@ -40,10 +40,10 @@ type hub struct {
 	inbox chan *nats.Msg  // to the dispatcher
 	done  <-chan struct{} // closed when the node ends
 
-	mu     sync.RWMutex      // guards the following fields
-	topics map[string]*topic // by subject
-	bySub  map[*nats.Subscription]*topic
-	idle   []*topic // without clients, by the time they became so
+	mu     sync.RWMutex                  // guards the following fields
+	topics map[string]*topic             // by subject
+	bySub  map[*nats.Subscription]*topic // of patterns with wildcards
+	idle   []*topic                      // without clients, by the time they became so
 	wild   wild
 	n      uint64 // number of the newest frame; written by the dispatcher under the read lock
 
@@ -82,10 +82,8 @@ func (h *hub) join(want []channel.Pattern, s *session) (n uint64, wait []chan st
 		if isNew {
 			fresh = append(fresh, t)
 		}
-		select {
-		case <-t.ready:
-		default:
-			wait = append(wait, t.ready)
+		if ready := t.ready.Load(); ready != &always {
+			wait = append(wait, *ready)
 		}
 	}
 	n = h.n
@@ -108,8 +106,9 @@ func (h *hub) topicLocked(p channel.Pattern) (t *topic, isNew bool, err error) {
 	t = &topic{
 		pattern: p, name: p.String(), literal: p.Literal(),
 		byLoop: make([]int32, h.loops), local: make([]localTopic, h.loops),
-		ready: make(chan struct{}),
 	}
+	ready := make(chan struct{})
+	t.ready.Store(&ready)
 	t.ring.evicted = h.n // what came before is not in the ring
 	if t.literal {
 		t.name, err = channel.FromSubject(subject)
@@ -128,8 +127,8 @@ func (h *hub) topicLocked(p channel.Pattern) (t *topic, isNew bool, err error) {
 		return nil, false, fmt.Errorf("subscribe %q: %w", t.name, err)
 	}
 	h.topics[subject] = t
-	h.bySub[t.sub] = t
 	if !t.literal {
+		h.bySub[t.sub] = t
 		h.wild.add(t)
 	}
 	return t, true, nil
@@ -167,8 +166,8 @@ func (h *hub) sweep(now time.Time) {
 			continue
 		}
 		delete(h.topics, t.subject())
-		delete(h.bySub, t.sub)
 		if !t.literal {
+			delete(h.bySub, t.sub)
 			h.wild.remove(t)
 		}
 		if err := t.sub.Unsubscribe(); err != nil && !h.nc.IsClosed() {
@@ -185,6 +184,15 @@ func (h *hub) sweep(now time.Time) {
 // given how many were: what a channel may keep, and what the stream keeps.
 func (h *hub) trimmed(subject string, found int) bool {
 	return found > h.routes.MatchSubject(subject).History.Count || found >= h.routes.MaxCount()
+}
+
+// topicOf is the topic whose subscription a message came on. The caller holds the
+// lock.
+func (h *hub) topicOf(m *nats.Msg) *topic {
+	if t := h.topics[m.Subject[min(len(m.Subject), len(h.stream.Live())):]]; t != nil && t.sub == m.Sub {
+		return t
+	}
+	return h.bySub[m.Sub]
 }
 
 // all returns all topics. The caller holds the lock.

@@ -46,6 +46,9 @@ func chunkOf(frames []*frame, wrap bool) int {
 
 // give writes the topic's pending frames to one current session.
 func (lt *localTopic) give(s *session) {
+	if lt.joined == nil {
+		lt.joined = s.loop.takeJoined()
+	}
 	j := &lt.joined[s.form()]
 	if !j.made {
 		j.make(lt.pending, s)
@@ -81,15 +84,30 @@ func (j *joined) make(frames []*frame, s *session) {
 }
 
 // done ends the batch.
-func (lt *localTopic) done() {
+func (lt *localTopic) done(l *loop) {
 	clear(lt.pending)
 	if lt.pending = lt.pending[:0]; cap(lt.pending) > 256 {
 		lt.pending = nil
 	}
 	lt.old = false
+	if lt.joined == nil {
+		return
+	}
 	for i := range lt.joined {
 		lt.joined[i].reset()
 	}
+	l.spareJoined = append(l.spareJoined, lt.joined)
+	lt.joined = nil
+}
+
+// takeJoined lends what only topics with events in the batch need.
+func (l *loop) takeJoined() *[forms]joined {
+	if n := len(l.spareJoined); n > 0 {
+		j := l.spareJoined[n-1]
+		l.spareJoined = l.spareJoined[:n-1]
+		return j
+	}
+	return new([forms]joined)
 }
 
 func (j *joined) reset() {

@@ -74,6 +74,8 @@ type loop struct {
 	scratch    []*frame
 	reach      reach
 	joined     []byte
+	// spareJoined are those not in use.
+	spareJoined []*[forms]joined
 }
 
 func newLoop(i int, e engine.Loop, n *Node) *loop {

@@ -165,30 +165,44 @@ func (n *Node) stream(c net.Conn, r *request) error {
 	// The head goes at once, with the rest of the greeting when nothing has to
 	// be waited for: a page shows "connected" by it.
 	greeting := appendRetry([]byte(streamHead), n.cfg.SSENode.Retry)
-	if len(wait) > 0 || r.lastEventID != "" || !n.dispatch.started.Load() {
+	waits := len(wait) > 0 || r.lastEventID != "" || !n.dispatch.started.Load()
+	if waits {
 		if err := writeNow(c, greeting); err != nil {
 			n.hub.leave(s)
 			return err
 		}
 		greeting = nil
-		n.await(wait)
 	}
-	s.start = n.startOf(r, s)
-	s.rest = appendControl(greeting, wire.ID{}, "connected", connectedEvent{
-		ClientID: r.clientID, Channels: printables(r.channels), Patterns: printables(r.patterns),
-		Node: n.cfg.SSENode.Name, Timestamp: time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"),
-	})
 	if s.sock, err = n.engine.Take(c, n.cfg.SSENode.StuckAfter+kernelPatience); err != nil {
 		n.hub.leave(s)
 		return err
 	}
 	n.stats.connects.Add(1)
+	if waits {
+		// The request's buffers are not kept meanwhile: of a storm of new
+		// clients each waits a moment.
+		go func() {
+			n.await(wait)
+			n.adopt(s, r, nil)
+		}()
+	} else {
+		n.adopt(s, r, greeting)
+	}
+	return nil
+}
+
+// adopt gives a stream to its loop, with the rest of its greeting.
+func (n *Node) adopt(s *session, r *request, greeting []byte) {
+	s.start = n.startOf(r, s)
+	s.rest = appendControl(greeting, wire.ID{}, "connected", connectedEvent{
+		ClientID: r.clientID, Channels: printables(r.channels), Patterns: printables(r.patterns),
+		Node: n.cfg.SSENode.Name, Timestamp: time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"),
+	})
 	if !s.loop.adopt(s) {
 		s.sock.Close()
 		n.hub.leave(s)
 		n.stats.closed(shutdown)
 	}
-	return nil
 }
 
 func writeNow(c net.Conn, b []byte) error {

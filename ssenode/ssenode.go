@@ -148,6 +148,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { n.dispatch.run(work) })
 	wg.Go(func() { n.dispatch.learner.run(work) })
+	wg.Go(func() { n.trim(work) })
 	for range fetchers {
 		wg.Go(func() { n.fetcher.run(work) })
 	}

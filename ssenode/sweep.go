@@ -44,7 +44,7 @@ func (l *loop) sweep(batch []op) {
 	}
 	l.touched = l.touched[:0]
 	for i, t := range l.dirty {
-		t.local[l.index].done()
+		t.local[l.index].done(l)
 		l.dirty[i] = nil
 	}
 	l.dirty = l.dirty[:0]

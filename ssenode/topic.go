@@ -27,8 +27,7 @@ type topic struct {
 	idle   int64
 	byLoop []int32 // sessions by loop; read by the dispatcher under the read lock
 
-	ready   chan struct{} // closed once its place in the stream is known
-	readied sync.Once
+	ready atomic.Pointer[chan struct{}] // closed once its place in the stream is known
 	// settled is 0 until a pulse was checked since it is known; until then clients
 	// get no ids. It is one more than the number that frames had come to then.
 	settled atomic.Uint64
@@ -50,9 +49,9 @@ type localTopic struct {
 	clients []client
 	// Frames of the batch in work, and their bytes joined for one write.
 	pending []*frame
-	old     bool // some of them are
-	owed    int  // events held back by throttle=
-	joined  [forms]joined
+	old     bool           // some of them are
+	owed    int            // events held back by throttle=
+	joined  *[forms]joined // while a batch is in work
 }
 
 // client is a session's place in a topic's list.
@@ -64,7 +63,14 @@ type client struct {
 // subject is what the topic is subscribed to, below the live prefix.
 func (t *topic) subject() string { return t.pattern.Subject() }
 
-func (t *topic) nowReady() { t.readied.Do(func() { close(t.ready) }) }
+func (t *topic) nowReady() {
+	if ready := t.ready.Swap(&always); ready != &always {
+		close(*ready)
+	}
+}
+
+// always is what a topic that is ready has instead of a channel of its own.
+var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 func (lt *localTopic) add(s *session, sub int) {
 	s.subs[sub].place = int32(len(lt.clients))

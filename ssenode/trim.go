@@ -1,0 +1,39 @@
+package ssenode
+
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"time"
+)
+
+const (
+	// trimAfter is how many streams have to come or go before memory is given
+	// back to the system, and trimBelow how few of them in a second tell that the
+	// storm is over.
+	trimAfter = 1000
+	trimBelow = 50
+)
+
+// trim gives memory back after storms of connections: what requests need while
+// they are served is many times what an idle client keeps, and the garbage
+// collector would hold on to it for minutes. It ends with the context.
+func (n *Node) trim(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var last, done uint64
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := n.stats.connects.Load()*2 - n.stats.open() // come and gone
+		if now-done >= trimAfter && now-last < trimBelow {
+			runtime.GC() // pools are emptied by the second one
+			debug.FreeOSMemory()
+			done = now
+		}
+		last = now
+	}
+}
