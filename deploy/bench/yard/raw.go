@@ -72,10 +72,16 @@ func Frame(dst []byte, channel int, payload []byte) []byte {
 	return append(dst, payload...)
 }
 
+// maxOpen bounds the clients; the oldest is let go.
+const maxOpen = 15_000
+
 type raw struct {
 	mu        sync.Mutex // while clients connect
 	byChannel map[int][]int
+	order     []opened
 }
+
+type opened struct{ fd, channel int }
 
 func (r *raw) accept(ln net.Listener) {
 	buf := make([]byte, 4096)
@@ -108,6 +114,13 @@ func (r *raw) accept(ln net.Listener) {
 		}
 		r.mu.Lock()
 		r.byChannel[channel] = append(r.byChannel[channel], fd)
+		r.order = append(r.order, opened{fd, channel})
+		if len(r.order) > maxOpen { // nobody tells that a client has left
+			old := r.order[0]
+			r.order = r.order[1:]
+			r.byChannel[old.channel] = r.byChannel[old.channel][1:]
+			syscall.Close(old.fd)
+		}
 		r.mu.Unlock()
 		_, _ = syscall.Write(fd, []byte(rawHead))
 	}
