@@ -124,7 +124,10 @@ func (d *dispatcher) learned(places []learnt) {
 	for _, p := range places {
 		t, c := p.topic, &p.topic.chain
 		switch {
-		case d.hub.topics[t.subject()] != t || c.learned:
+		case d.hub.topics[t.subject()] != t:
+			d.forgetEarly(c) // its last client has left
+			continue
+		case c.learned:
 			continue
 		case t.literal && t.live:
 			c.learned = true

@@ -360,3 +360,40 @@ func TestHoleInAPattern(t *testing.T) {
 		t.Errorf("%d topics begun anew, want one", r)
 	}
 }
+
+// What was kept of a channel whose clients left before its place was known is
+// not counted for ever.
+func TestEarlyMessagesAreForgotten(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, func(c *Config) { c.SSENode.Linger = 0 })
+	_, goOn := joinUnlearned(t, n, "channel=a", "", "a")
+	for i := range 10 {
+		u.publish("a", fmt.Sprint(i))
+	}
+	early := func() (bytes int) {
+		n.dispatch.call(context.Background(), func() { bytes = n.dispatch.early })
+		return bytes
+	}
+	until(t, "messages are kept", func() bool { return early() > 10 })
+	gone := make(chan struct{})
+	go func() { // before the node asks where the channel stands
+		defer close(gone)
+		until(t, "the topic has gone", func() bool {
+			n.hub.mu.RLock()
+			defer n.hub.mu.RUnlock()
+			return n.hub.topics["a"] == nil
+		})
+	}()
+	n.hub.mu.Lock()
+	n.hub.topics["a"].refs--
+	n.hub.topics["a"].idle = time.Now().UnixNano()
+	n.hub.idle = append(n.hub.idle, n.hub.topics["a"])
+	n.hub.mu.Unlock()
+	<-gone
+	j := goOn()
+	n.hub.mu.Lock()
+	j.session.subs[0].topic.refs++ // for its leaving
+	n.hub.mu.Unlock()
+	n.hub.leave(j.session)
+	until(t, "they are forgotten", func() bool { return early() == 0 })
+}
