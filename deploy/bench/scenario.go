@@ -49,7 +49,8 @@ const (
 	cpuTime = "CPU s"
 	opens   = "connections/s"
 	openCPU = "CPU ms each"
-	started = "ms"
+	started = "ms to ready"
+	alike   = "times the rate without them"
 )
 
 var live = []string{"ROUTES=bench:> history=off"}
@@ -66,6 +67,8 @@ func scenarios() []scenario {
 		{name: "paced, 27 messages/s x 1,000", plain: true, raw: true, run: paced(27, 1000)},
 		{name: "connect + head + close", plain: true, raw: true, run: connects},
 		{name: "resume: 2,000 clients, 20 channels x 20 missed", run: resume(2000, 20, 20)},
+		{name: "3,000 clients beside 12,000 frozen ones", run: frozen(3000, 12_000)},
+		{name: "cold start of a node", run: cold},
 	}
 }
 
@@ -105,8 +108,68 @@ func idle(clients int) func(context.Context, *target, sizes) (result, error) {
 	}
 }
 
-// burst keeps so many messages in flight: another is published when one has
-// reached all its clients.
+// flow publishes so that a number of messages is in flight: another one when one
+// has reached all its clients.
+type flow struct {
+	t         *target
+	c         *load.Clients
+	each      int // clients of a channel that read
+	window    int
+	numbers   []uint64 // the next of each channel
+	published int
+}
+
+func (f *flow) publish(ctx context.Context, n int) error {
+	batch := make([]message, 0, n)
+	for range n {
+		ch := f.published % len(f.numbers)
+		batch = append(batch, message{ch, load.Payload(f.numbers[ch], time.Now())})
+		f.numbers[ch]++
+		f.published++
+	}
+	return f.t.publish(ctx, batch)
+}
+
+// run returns how many messages were received, and in what time.
+func (f *flow) run(ctx context.Context, d time.Duration) (got int64, took time.Duration, err error) {
+	start, before, sent := time.Now(), f.c.Got(), f.published
+	for time.Since(start) < d {
+		if room := f.window - (f.published - sent - int(f.c.Got()-before)/f.each); room > 0 {
+			if err := f.publish(ctx, room); err != nil {
+				return 0, 0, err
+			}
+			continue
+		}
+		// A quarter of the window at a time, so that publishing is cheap.
+		next := f.published - sent - f.window + max(1, f.window/4)
+		if err := f.c.Wait(before+int64(next)*int64(f.each), 20*time.Second); err != nil {
+			return 0, 0, err
+		}
+	}
+	err = f.c.Wait(before+int64(f.published-sent)*int64(f.each), 20*time.Second)
+	return f.c.Got() - before, time.Since(start), err
+}
+
+// measure warms up and returns deliveries a second and CPU seconds a million.
+func (f *flow) measure(ctx context.Context, d time.Duration) (perSecond, cost float64, err error) {
+	time.Sleep(settleTime)
+	f.c.Begin(f.numbers[0])
+	if _, _, err := f.run(ctx, d/5); err != nil {
+		return 0, 0, err
+	}
+	f.c.Late()
+	before, err := f.t.cpu()
+	if err != nil {
+		return 0, 0, err
+	}
+	got, took, err := f.run(ctx, d)
+	if err != nil {
+		return 0, 0, err
+	}
+	after, err := f.t.cpu()
+	return float64(got) / took.Seconds(), (after - before).Seconds() * 1e6 / float64(got), err
+}
+
 func burst(channels, each, window int) func(context.Context, *target, sizes) (result, error) {
 	return func(ctx context.Context, t *target, s sizes) (result, error) {
 		channels, each := channels, each
@@ -120,56 +183,61 @@ func burst(channels, each, window int) func(context.Context, *target, sizes) (re
 			return nil, err
 		}
 		defer c.Close()
-		time.Sleep(settleTime)
-		c.Begin(0)
-		numbers := make([]uint64, channels)
-		published := 0
-		publish := func(n int) error {
-			batch := make([]message, 0, n)
-			for range n {
-				ch := published % channels
-				batch = append(batch, message{ch, load.Payload(numbers[ch], time.Now())})
-				numbers[ch]++
-				published++
+		f := &flow{t: t, c: c, each: each, window: window, numbers: make([]uint64, channels)}
+		perSecond, cost, err := f.measure(ctx, s.time)
+		return result{rate: perSecond, cpuCost: cost}, err
+	}
+}
+
+// frozen compares deliveries to some clients alone with those beside many more
+// that read nothing.
+func frozen(reading, stuck int) func(context.Context, *target, sizes) (result, error) {
+	return func(ctx context.Context, t *target, s sizes) (result, error) {
+		reading, stuck := s.of(reading), s.of(stuck)
+		numbers := make([]uint64, 1)
+		with := func(stuck int) (float64, float64, error) {
+			o := load.Options{
+				Clients: reading + stuck,
+				Channel: func(int) int { return 0 },
+				Request: func(int) (string, string) { return load.Path(0), "" },
 			}
-			return t.publish(ctx, batch)
-		}
-		run := func(d time.Duration) (int64, time.Duration, error) {
-			start, before := time.Now(), c.Got()
-			for time.Since(start) < d {
-				if room := window - (published - int(c.Got())/each); room > 0 {
-					if err := publish(room); err != nil {
-						return 0, 0, err
-					}
-					continue
-				}
-				// A quarter of the window at a time, so that publishing is cheap.
-				next := published - window + max(1, window/4)
-				if err := c.Wait(int64(next)*int64(each), 20*time.Second); err != nil {
+			if stuck > 0 {
+				o.Frozen = reading
+			}
+			c, err := load.Open(t.addr, o)
+			if err != nil {
+				return 0, 0, err
+			}
+			defer c.Close()
+			f := &flow{t: t, c: c, each: reading, window: 32, numbers: numbers}
+			if stuck > 0 { // until their buffers are full
+				time.Sleep(settleTime)
+				c.Begin(numbers[0])
+				if _, _, err := f.run(ctx, s.time); err != nil {
 					return 0, 0, err
 				}
 			}
-			err := c.Wait(int64(published)*int64(each), 20*time.Second)
-			return c.Got() - before, time.Since(start), err
+			perSecond, _, err := f.measure(ctx, s.time)
+			if err != nil {
+				return 0, 0, err
+			}
+			used, err := rss(t.server)
+			return perSecond, float64(used), err
 		}
-		if _, _, err := run(s.time / 5); err != nil { // warm
-			return nil, err
-		}
-		c.Late()
-		used, err := t.cpu()
+		alone, before, err := with(0)
 		if err != nil {
 			return nil, err
 		}
-		got, took, err := run(s.time)
-		if err != nil {
-			return nil, err
-		}
-		after, err := t.cpu()
-		if err != nil {
-			return nil, err
-		}
-		return result{rate: float64(got) / took.Seconds(), cpuCost: (after - used).Seconds() * 1e6 / float64(got)}, nil
+		beside, after, err := with(stuck)
+		return result{rate: beside, alike: beside / alone, memory: (after - before) / 1024 / float64(stuck)}, err
 	}
+}
+
+// cold starts the node again, with NATS and the bridge running, and returns the
+// time until it is ready.
+func cold(_ context.Context, t *target, _ sizes) (result, error) {
+	took, err := t.restart()
+	return result{started: float64(took.Microseconds()) / 1000}, err
 }
 
 // paced publishes at a rate, whatever comes of it.

@@ -34,6 +34,7 @@ type target struct {
 	procs   []proc // whose CPU counts
 	server  int    // the pid whose memory counts
 	publish func(ctx context.Context, batch []message) error
+	restart func() (time.Duration, error) // of the node, if it is Sluice
 	stop    func()
 }
 
@@ -173,12 +174,24 @@ func (t *tools) sluice(env ...string) (*target, error) {
 		return nil, err
 	}
 	stops = append(stops, func() { end(b) })
-	s, err := start(t.node, "http://"+nodeAdmin+"/readyz", append(env, "ADMIN_ADDR="+nodeAdmin, "SSENODE_ADDR="+nodeAddr))
+	startNode := func() (*exec.Cmd, error) {
+		return start(t.node, "http://"+nodeAdmin+"/readyz", append(env, "ADMIN_ADDR="+nodeAdmin, "SSENODE_ADDR="+nodeAddr))
+	}
+	s, err := startNode()
 	if err != nil {
 		stop()
 		return nil, err
 	}
 	stops = append(stops, func() { end(s) })
+	restart := func() (time.Duration, error) {
+		end(s)
+		begin := time.Now()
+		again, err := startNode()
+		if err == nil {
+			s = again
+		}
+		return time.Since(begin), err
+	}
 	publish, closePublisher, err := publisher(r.URL())
 	if err != nil {
 		stop()
@@ -186,7 +199,7 @@ func (t *tools) sluice(env ...string) (*target, error) {
 	}
 	stops = append(stops, closePublisher)
 	return &target{
-		name: "sluice", addr: nodeAddr, admin: nodeAdmin, server: s.Process.Pid, publish: publish, stop: stop,
+		name: "sluice", addr: nodeAddr, admin: nodeAdmin, server: s.Process.Pid, publish: publish, restart: restart, stop: stop,
 		procs: []proc{{"redis", r.Pid()}, {"nats", n.Pid()}, {"bridge", b.Process.Pid}, {"node", s.Process.Pid}},
 	}, nil
 }
