@@ -123,6 +123,14 @@ func (u *upstream) newPulse() wire.Pulse {
 	return wire.Pulse{Epoch: u.epoch, Term: 1, Time: time.Now(), Routes: routes.Hash(), Digest: u.digest.Take()}
 }
 
+// pulseOnce writes a single pulse.
+func (u *upstream) pulseOnce() {
+	u.t.Helper()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.put(wire.PulseToken, u.newPulse().Encode())
+}
+
 // quiet stops the pulses.
 func (u *upstream) quiet(on bool) {
 	u.mu.Lock()

@@ -290,6 +290,21 @@ func (u *upstream) lose(name, payload string) uint64 {
 	return seq
 }
 
+// known tells whether the places of all topics are.
+func known(n *Node) bool {
+	n.hub.mu.RLock()
+	defer n.hub.mu.RUnlock()
+	for _, t := range n.hub.topics {
+		t.mu.Lock()
+		is := t.ring.known != 0
+		t.mu.Unlock()
+		if !is {
+			return false
+		}
+	}
+	return true
+}
+
 func (u *upstream) republish(on bool) {
 	u.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
@@ -318,9 +333,15 @@ func TestLostTail(t *testing.T) {
 	settle(t, n)
 	u.publish("a", "1")
 	want(t, s, "", "1")
+	// One pulse is enough, and the second vouches for ids again.
+	u.quiet(true)
 	u.lose("a", "lost 1")
 	u.lose("c:1", "lost 2")
+	u.pulseOnce()
 	wants(t, s, "lost 1", "lost 2")
+	until(t, "the channels are known again", func() bool { return n.stats.relearned.Load() == 2 && known(n) })
+	u.pulseOnce()
+	settle(t, n)
 	// With the next message on the channel the chain shows it, before any pulse.
 	u.quiet(true)
 	u.lose("a", "lost 3")
