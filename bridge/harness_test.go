@@ -2,9 +2,6 @@ package bridge
 
 import (
 	"context"
-	"io"
-	"log/slog"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -27,24 +24,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // wait bounds every wait of these tests; only a hang reaches it.
 const wait = 15 * time.Second
 
-// testLog writes into the test when SLUICE_TEST_LOG is set.
-func testLog(t testing.TB) *slog.Logger {
-	w := io.Discard
-	if os.Getenv("SLUICE_TEST_LOG") != "" {
-		w = t.Output()
-	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
 func until(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	limit := time.Now().Add(wait)
-	for !f() {
-		if time.Now().After(limit) {
-			t.Fatalf("waited %s in vain: %s", wait, what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
+	embedded.Eventually(t, what, wait, f)
 }
 
 // rig is a Redis, a NATS and somebody who listens to what the bridge makes.
@@ -117,7 +99,7 @@ func (r *rig) config(change func(*Config)) Config {
 // start runs a bridge until the test ends or stop is called, which waits.
 func (r *rig) start(change func(*Config)) (b *Bridge, stop func()) {
 	r.t.Helper()
-	b, err := New(r.config(change), testLog(r.t))
+	b, err := New(r.config(change), embedded.TestLog(r.t))
 	if err != nil {
 		r.t.Fatal(err)
 	}

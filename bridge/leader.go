@@ -223,7 +223,7 @@ func (l *leader) begin(term uint64, epoch string, number uint64) {
 	l.window.renumber(&l.number)
 }
 
-// barrier writes the marked pulse after sequence seq and waits for its
+// barrier writes the marked pulse after the end of the stream and waits for its
 // acknowledgement.
 func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) error {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)

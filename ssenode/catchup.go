@@ -70,7 +70,8 @@ func (s *session) catchUp() {
 
 // current ends catching up.
 func (s *session) current() {
-	s.behind, s.slow, s.told = false, false, nil
+	s.setBehind(false)
+	s.slow, s.told = false, nil
 	delete(s.loop.behind, s)
 	if !s.unsettled && s.given == 0 {
 		s.beat(nil) // its first position

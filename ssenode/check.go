@@ -46,7 +46,7 @@ func (d *dispatcher) check(why string) {
 		d.again = true
 		return
 	}
-	d.checking = true
+	d.checking, d.flooded = true, false
 	d.relearn(d.hub.all())
 	d.stats.checks.Add(1)
 	d.log.Debug("comparing with the stream", "why", why)
@@ -137,7 +137,6 @@ func (d *dispatcher) checked(c *checked) {
 	}
 	if d.again {
 		d.again = false
-		d.markLive(gapDropped)
 		d.check("something was missed meanwhile")
 		return
 	}

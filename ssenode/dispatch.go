@@ -54,6 +54,7 @@ type dispatcher struct {
 	reconnects uint64 // of the NATS connection, when last looked
 	checking   bool
 	again      bool        // check once more when done
+	flooded    bool        // the inbox was full since it began
 	pulses     []*nats.Msg // that came meanwhile
 	unlearned  []*topic    // to be learned when done
 	early      int         // bytes of messages of topics that are not learned
@@ -179,10 +180,12 @@ func (d *dispatcher) watch() {
 	}
 	if len(d.hub.inbox) > cap(d.hub.inbox)-2*batchSize {
 		d.stats.slow.Add(1)
-		if d.checking {
-			d.again = true
-		} else {
+		switch {
+		case !d.checking:
 			d.missed("too slow for the messages that come")
+		case !d.flooded: // told once in a check
+			d.flooded, d.again = true, true
+			d.markLive(gapDropped)
 		}
 	}
 }

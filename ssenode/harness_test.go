@@ -3,10 +3,7 @@ package ssenode
 import (
 	"context"
 	"encoding/json"
-	"io"
-	"log/slog"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -40,16 +37,6 @@ func eachEngine(t *testing.T, f func(t *testing.T, engine string)) {
 	for _, name := range []string{"auto", "portable"} {
 		t.Run(name, func(t *testing.T) { f(t, name) })
 	}
-}
-
-// testLog writes into the test when SLUICE_TEST_LOG is set; a node's log is
-// long, and of interest only to somebody who looks for it.
-func testLog(t testing.TB) *slog.Logger {
-	w := io.Discard
-	if os.Getenv("SLUICE_TEST_LOG") != "" {
-		w = t.Output()
-	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // upstream is what the bridge is for a node: a stream with RePublish, pulses,
@@ -224,7 +211,7 @@ func startNodeUnready(t testing.TB, u *upstream, change func(*Config)) *Node {
 	if change != nil {
 		change(&cfg)
 	}
-	n, err := New(cfg, testLog(t))
+	n, err := New(cfg, embedded.TestLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,13 +302,7 @@ func short(s string) string {
 // until waits for a condition.
 func until(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	limit := time.Now().Add(wait)
-	for !f() {
-		if time.Now().After(limit) {
-			t.Fatalf("waited %s in vain: %s", wait, what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
+	embedded.Eventually(t, what, wait, f)
 }
 
 func channelQuery(names ...string) string {

@@ -96,7 +96,9 @@ func (lt *localTopic) done(l *loop) {
 	for i := range lt.joined {
 		lt.joined[i].reset()
 	}
-	l.spareJoined = append(l.spareJoined, lt.joined)
+	if len(l.spareJoined) < batchSize {
+		l.spareJoined = append(l.spareJoined, lt.joined)
+	}
 	lt.joined = nil
 }
 

@@ -202,10 +202,10 @@ func (l *loop) admit(s *session) {
 		}
 	}
 	l.sessions.add(s)
+	s.behind = true
 	for i := range s.subs {
 		s.subs[i].topic.local[l.index].add(s, i)
 	}
-	s.behind = true
 	s.since = time.Now().UnixNano()
 	l.behind[s] = struct{}{}
 	if s.unsettled = !s.settled() || s.owesOld(); s.unsettled {
@@ -254,7 +254,8 @@ func (l *loop) drop(s *session, r reason, cause error) {
 	if s.closed {
 		return
 	}
-	s.closed, s.behind = true, true
+	s.closed = true
+	s.setBehind(true)
 	s.sock.Close()
 	s.rest = nil
 	l.leaving = append(l.leaving, s)

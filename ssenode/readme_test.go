@@ -1,42 +1,31 @@
 package ssenode
 
 import (
-	"os"
 	"strings"
 	"testing"
 
+	"sluice/shared/embedded"
 	"sluice/shared/worker"
 )
 
 // The README has the settings as they are in the code, and no metric and no
 // reason is missing in it.
 func TestReadme(t *testing.T) {
-	b, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if table := worker.SettingsTable[Config](); !strings.Contains(string(b), "\n\n"+table+"\n") {
-		t.Errorf("README.md: want this table:\n%s", table)
-	}
 	families, err := startNode(t, newUpstream(t), nil).admin.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
+	var words []string
 	for _, f := range families {
 		if name, own := strings.CutPrefix(f.GetName(), "sluice_ssenode_"); own {
-			names = append(names, name)
+			words = append(words, name)
 		}
 	}
 	for r := range reasons {
-		names = append(names, r.String())
+		words = append(words, r.String())
 	}
 	for d := range drops {
-		names = append(names, d.String())
+		words = append(words, d.String())
 	}
-	for _, name := range names {
-		if !strings.Contains(string(b), "`"+name+"`") {
-			t.Errorf("README.md: %s is missing", name)
-		}
-	}
+	embedded.CheckReadme(t, "README.md", []string{worker.SettingsTable[Config]()}, words)
 }

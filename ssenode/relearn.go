@@ -30,6 +30,8 @@ func (d *dispatcher) relearn(topics []*topic) {
 		d.begin(t)
 		if t.literal {
 			t.chain.had = r.upTo
+		} else {
+			d.rings.empty(t, d.hub.n)
 		}
 		d.stats.relearned.Add(1)
 	}
@@ -102,7 +104,7 @@ func (s *session) beginAnew() {
 // everything up to the head, so that none of its messages comes after one of
 // another topic that a pulse has vouched for.
 func (d *dispatcher) known(t *topic, last uint64) {
-	if last > t.chain.had {
+	if had := t.chain.had; had != 0 && last > had {
 		d.rings.empty(t, d.hub.n)
 	}
 	t.mu.Lock()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"sluice/shared/channel"
 	"sluice/shared/route"
 	"sluice/shared/wire"
 )
@@ -71,13 +72,17 @@ func texts(a pollAnswer) (list []string) {
 // place in the stream is not asked for until goOn is called.
 func joinUnlearned(t testing.TB, n *Node, query, id, fresh string) (topic *topic, goOn func() *joining) {
 	t.Helper()
+	pattern, err := channel.ParsePattern(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
 	n.dispatch.learner.mu.Lock()
 	joined := make(chan *joining, 1)
 	go func() { joined <- joinNow(t, n, query, id) }()
 	until(t, "the topic is there", func() bool {
 		n.hub.mu.RLock()
 		defer n.hub.mu.RUnlock()
-		topic = n.hub.topics[subject(t, fresh)]
+		topic = n.hub.topics[pattern.Subject()]
 		return topic != nil
 	})
 	return topic, func() *joining {
@@ -375,25 +380,59 @@ func TestEarlyMessagesAreForgotten(t *testing.T) {
 		return bytes
 	}
 	until(t, "messages are kept", func() bool { return early() > 10 })
-	gone := make(chan struct{})
-	go func() { // before the node asks where the channel stands
-		defer close(gone)
-		until(t, "the topic has gone", func() bool {
-			n.hub.mu.RLock()
-			defer n.hub.mu.RUnlock()
-			return n.hub.topics["a"] == nil
-		})
-	}()
 	n.hub.mu.Lock()
 	n.hub.topics["a"].refs--
 	n.hub.topics["a"].idle = time.Now().UnixNano()
 	n.hub.idle = append(n.hub.idle, n.hub.topics["a"])
 	n.hub.mu.Unlock()
-	<-gone
+	until(t, "the topic has gone", func() bool {
+		n.hub.mu.RLock()
+		defer n.hub.mu.RUnlock()
+		return n.hub.topics["a"] == nil
+	})
 	j := goOn()
 	n.hub.mu.Lock()
 	j.session.subs[0].topic.refs++ // for its leaving
 	n.hub.mu.Unlock()
 	n.hub.leave(j.session)
 	until(t, "they are forgotten", func() bool { return early() == 0 })
+}
+
+// Events without history that come while a pattern's place in the stream is being
+// learned, the first time or again, are neither lost nor told as lost.
+func TestLiveWhileLearning(t *testing.T) {
+	u := newUpstream(t)
+	table, err := route.Parse("x:live history=off")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, u, func(c *Config) { c.Routes = *table })
+	u.publish("x:old", "of before")
+	other := open(t, n, "/events?channel=x:live")
+	wild, goOn := joinUnlearned(t, n, "pattern=x:*", "", "x:*")
+	u.live("x:live", "1")
+	want(t, other, "", "1")
+	j := goOn()
+	settle(t, n)
+	if a := j.adopt().answer(); a.Gap != nil || fmt.Sprint(texts(a)) != "[x:live=1]" {
+		t.Errorf("%s, gap %+v", texts(a), a.Gap)
+	}
+	s := open(t, n, "/events?pattern=x:*")
+	settle(t, n)
+	d := n.dispatch
+	u.lose("x:a", "2")
+	d.call(t.Context(), func() { // what is learned anew waits
+		d.checking = true
+		d.relearn([]*topic{wild})
+	})
+	u.live("x:live", "3")
+	want(t, other, "", "3")
+	d.call(t.Context(), func() {
+		d.checking = false
+		for _, t := range d.unlearned {
+			d.learner.add(t)
+		}
+		d.unlearned = nil
+	})
+	wants(t, s, "3", "2")
 }

@@ -21,13 +21,10 @@ func (s *session) settled() bool {
 	return true
 }
 
-// owesOld tells whether a session that is behind may still get something lower
-// than what it is given before: messages of a topic that came while its place in
-// the stream was being learned.
+// owesOld tells whether a session that begins may still get something lower than
+// what it is given before: messages of a topic that came while its place in the
+// stream was being learned.
 func (s *session) owesOld() bool {
-	if !s.behind {
-		return false
-	}
 	for i := range s.subs {
 		t := s.subs[i].topic
 		t.mu.Lock()
@@ -140,7 +137,7 @@ func (l *loop) restart(m *mark, head, first uint64) {
 				}
 				continue
 			}
-			s.behind = true
+			s.setBehind(true)
 			s.since = time.Now().UnixNano()
 			s.cursor = 0
 			l.behind[s] = struct{}{}

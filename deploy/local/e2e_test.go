@@ -181,9 +181,7 @@ func TestPublisherProgram(t *testing.T) {
 
 // Hostile connections leave nothing behind in the node.
 func TestNothingIsLeaked(t *testing.T) {
-	if _, err := os.Stat("/proc/self/fd"); err != nil {
-		t.Skip("descriptors are counted by /proc, which only Linux has")
-	}
+	embedded.NeedLinux(t, "descriptors are counted by /proc")
 	s := newSite(t, embedded.NATSProcessOptions{}, 1, "SSENODE_HEAD_TIMEOUT=300ms", "SSENODE_LINGER=100ms")
 	node := s.nodes[0]
 	open := func() int {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,15 +27,6 @@ import (
 
 // wait bounds every wait of these tests; only a hang reaches it.
 const wait = 30 * time.Second
-
-// testLog writes into the test when SLUICE_TEST_LOG is set.
-func testLog(t testing.TB) *slog.Logger {
-	w := io.Discard
-	if os.Getenv("SLUICE_TEST_LOG") != "" {
-		w = t.Output()
-	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
 
 // binaries are built once for all tests of this package.
 var binaries = sync.OnceValues(func() (string, error) {
@@ -170,13 +160,7 @@ func fetch(t testing.TB, url string) (int, string) {
 
 func until(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	limit := time.Now().Add(wait)
-	for !f() {
-		if time.Now().After(limit) {
-			t.Fatalf("waited %s in vain: %s", wait, what)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	embedded.Eventually(t, what, wait, f)
 }
 
 // site is an installation: Redis, NATS, a bridge and nodes, each a process.

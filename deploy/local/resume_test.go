@@ -78,7 +78,7 @@ func newFleet(t testing.TB, nats interface{ URL() string }, change func(*bridge.
 			c.NATS.URL = "nats://" + hop.Addr()
 		}
 		c.Routes = *roamRoutes
-		n, err := ssenode.New(c, testLog(t))
+		n, err := ssenode.New(c, embedded.TestLog(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +93,7 @@ func newFleet(t testing.TB, nats interface{ URL() string }, change func(*bridge.
 	if change != nil {
 		change(&c)
 	}
-	b, err := bridge.New(c, testLog(t))
+	b, err := bridge.New(c, embedded.TestLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 		rng := rand.New(rand.NewPCG(seed, 1<<32))
 		for ctx.Err() == nil {
 			if behind() {
-				time.Sleep(10 * time.Millisecond)
+				pause(ctx, 10*time.Millisecond)
 				continue
 			}
 			pipe := f.client.Pipeline()
@@ -292,7 +292,7 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 				t.Error(err)
 				return
 			}
-			time.Sleep(time.Duration(rng.IntN(12)) * time.Millisecond)
+			pause(ctx, time.Duration(rng.IntN(12))*time.Millisecond)
 		}
 	})
 	if fault != nil {
@@ -315,7 +315,7 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 					return
 				}
 				if r.rng.IntN(4) == 0 {
-					time.Sleep(time.Duration(r.rng.IntN(600)) * time.Millisecond)
+					pause(ctx, time.Duration(r.rng.IntN(600))*time.Millisecond)
 				}
 			}
 			publishing.Wait()
@@ -374,6 +374,14 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 	t.Logf("%d messages, %d events to %d clients in %d visits, gaps %v", messages, steps, clients, ups, gaps)
 }
 
+// pause is the time between two faults, or two bursts of a load.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
 // long is how long a load lasts: seconds in CI, longer in `task soak`.
 func long(short time.Duration) time.Duration {
 	if text := os.Getenv("SLUICE_SOAK"); text != "" {
@@ -413,12 +421,12 @@ func TestRoamingWithCutConnections(t *testing.T) {
 			hop := f.hops[rng.IntN(len(f.hops))]
 			if rng.IntN(2) == 0 {
 				hop.Hang() // what comes meanwhile is lost
-				time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
+				pause(ctx, time.Duration(rng.IntN(100))*time.Millisecond)
 				hop.Cut()
 			} else {
 				hop.Cut()
 			}
-			time.Sleep(time.Duration(200+rng.IntN(800)) * time.Millisecond)
+			pause(ctx, time.Duration(200+rng.IntN(800))*time.Millisecond)
 		}
 	})
 }
@@ -434,9 +442,9 @@ func TestRoamingWithSlowConsumers(t *testing.T) {
 		for ctx.Err() == nil {
 			hop := f.hops[rng.IntN(len(f.hops))]
 			hop.Stall.Store(true)
-			time.Sleep(time.Duration(500+rng.IntN(2000)) * time.Millisecond)
+			pause(ctx, time.Duration(500+rng.IntN(2000))*time.Millisecond)
 			hop.Stall.Store(false)
-			time.Sleep(time.Duration(500+rng.IntN(1000)) * time.Millisecond)
+			pause(ctx, time.Duration(500+rng.IntN(1000))*time.Millisecond)
 		}
 	})
 	if n := nats.Server().NumSlowConsumers(); n == 0 {
@@ -453,11 +461,11 @@ func TestRoamingWithNATSRestarts(t *testing.T) {
 	f.roam(30, long(8*time.Second), func(ctx context.Context) {
 		for ctx.Err() == nil {
 			// Under the race detector clients need that long to catch up.
-			time.Sleep(3 * time.Second)
+			pause(ctx, 3*time.Second)
 			if err := nats.Stop(); err != nil {
 				t.Error(err)
 			}
-			time.Sleep(200 * time.Millisecond)
+			pause(ctx, 200*time.Millisecond)
 			if err := nats.Restart(); err != nil {
 				t.Error(err)
 			}
@@ -489,17 +497,17 @@ func TestRoamingInCluster(t *testing.T) {
 			if err := followers[0].Signal(syscall.SIGSTOP); err != nil {
 				t.Error(err)
 			}
-			time.Sleep(time.Second)
+			pause(ctx, time.Second)
 			if err := followers[0].Signal(syscall.SIGCONT); err != nil {
 				t.Error(err)
 			}
 			stalls++
-			time.Sleep(time.Second)
+			pause(ctx, time.Second)
 			if err := leader.Kill(); err != nil {
 				t.Error(err)
 			}
 			kills++
-			time.Sleep(2 * time.Second)
+			pause(ctx, 2*time.Second)
 			if err := leader.Restart(); err != nil {
 				t.Error(err)
 			}

@@ -57,10 +57,11 @@ func TestNATSCluster(tb testing.TB, n int) *NATSCluster {
 		if err == nil {
 			return c
 		}
-		if ctx.Err() != nil {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
 			tb.Fatalf("the servers have not found each other: %v", err)
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 }
 

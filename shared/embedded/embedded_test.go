@@ -11,11 +11,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const wait = 10 * time.Second
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(wait); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", wait, what)
-		}
-	}
+	Eventually(t, what, wait, f)
 }

@@ -165,9 +165,7 @@ func TestDieWithParent(t *testing.T) {
 		select {}
 	}
 	NeedProgram(t, "redis-server")
-	if _, err := os.Stat("/proc/self"); err != nil {
-		t.Skip("only Linux has a parent death signal")
-	}
+	NeedLinux(t, "nothing else has a signal for the parent's death")
 	cmd := exec.Command(os.Args[0], "-test.run=^TestDieWithParent$")
 	cmd.Env = append(os.Environ(), "EMBEDDED_CHILD=1")
 	out, err := cmd.StdoutPipe()

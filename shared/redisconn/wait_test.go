@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/shared/embedded"
+
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 )
@@ -32,13 +34,9 @@ func (l *lines) count(text string) int {
 	return strings.Count(l.buf.String(), text)
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(wait); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", wait, what)
-		}
-	}
+	embedded.Eventually(t, what, wait, f)
 }
 
 func TestWaitUntilRedisIsUp(t *testing.T) {

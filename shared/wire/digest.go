@@ -47,10 +47,7 @@ func (d *Digest) Take() []byte {
 
 // Reset forgets everything.
 func (d *Digest) Reset() {
-	clear(d.last)
-	if d.bytes = 0; len(d.last) == 0 {
-		d.last = nil // a burst's memory is given back
-	}
+	d.last, d.bytes = nil, 0 // not kept: it may have been a burst's
 }
 
 var errDigest = errors.New("digest of subjects is cut short")
