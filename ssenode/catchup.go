@@ -70,7 +70,7 @@ func (s *session) catchUp() {
 
 // current ends catching up.
 func (s *session) current() {
-	s.setBehind(false)
+	s.behind = false
 	s.slow, s.told = false, nil
 	delete(s.loop.behind, s)
 	if !s.unsettled && s.given == 0 {

@@ -255,7 +255,7 @@ func (l *loop) drop(s *session, r reason, cause error) {
 		return
 	}
 	s.closed = true
-	s.setBehind(true)
+	s.behind = true
 	s.sock.Close()
 	s.rest = nil
 	l.leaving = append(l.leaving, s)

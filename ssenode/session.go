@@ -180,17 +180,8 @@ func (s *session) giveControl(b []byte) {
 	}
 }
 
-// setBehind notes it where sweeps look, too.
-func (s *session) setBehind(is bool) {
-	s.behind = is
-	for i := range s.subs {
-		x := &s.subs[i]
-		x.topic.local[s.loop.index].clients[x.place].away = is
-	}
-}
-
 func (s *session) fallBehind() {
-	s.setBehind(true)
+	s.behind = true
 	s.since = time.Now().UnixNano()
 	if s.vouched() {
 		s.seq = max(s.seq, s.loop.verified)

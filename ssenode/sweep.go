@@ -23,7 +23,7 @@ func (l *loop) sweep(batch []op) {
 		lt := &t.local[l.index]
 		for _, c := range lt.clients {
 			switch {
-			case c.away:
+			case c.behind:
 			case (len(c.subs) == 1 || len(l.dirty) == 1 && !c.overlap) && !lt.old:
 				lt.give(c.session)
 			default:

@@ -58,9 +58,6 @@ type localTopic struct {
 type client struct {
 	*session
 	sub int32 // index in session.subs
-	// away is session.behind, here so that a sweep need not touch every session
-	// that it passes over: they may be many more than those it gives something.
-	away bool
 }
 
 // subject is what the topic is subscribed to, below the live prefix.
@@ -77,7 +74,7 @@ var always = func() chan struct{} { c := make(chan struct{}); close(c); return c
 
 func (lt *localTopic) add(s *session, sub int) {
 	s.subs[sub].place = int32(len(lt.clients))
-	lt.clients = append(lt.clients, client{s, int32(sub), s.behind})
+	lt.clients = append(lt.clients, client{s, int32(sub)})
 }
 
 func (lt *localTopic) remove(s *session, sub int) {

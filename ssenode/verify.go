@@ -137,7 +137,7 @@ func (l *loop) restart(m *mark, head, first uint64) {
 				}
 				continue
 			}
-			s.setBehind(true)
+			s.behind = true
 			s.since = time.Now().UnixNano()
 			s.cursor = 0
 			l.behind[s] = struct{}{}

@@ -81,6 +81,9 @@ type Options struct {
 	// Channel is which channel the i-th client has, from 0.
 	Channel func(i int) int
 	// Frozen clients connect and read nothing: those from this index on. 0: none.
+	// Their receive buffers are small: they count here, where clients and server are
+	// one machine, towards the kernel's bound for TCP memory (net.ipv4.tcp_mem), and
+	// once that is reached all connections crawl.
 	Frozen int
 	Wait   time.Duration // for all of them to be connected; default 60 s
 }
@@ -104,13 +107,18 @@ func Open(addr string, o Options) (*Clients, error) {
 	reading := 0
 	for i := range c.conns {
 		path, header := o.Request(i)
-		fd, err := dial(sa, fmt.Sprintf("GET %s HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n%s\r\n", path, header))
+		frozen := o.Frozen > 0 && i >= o.Frozen
+		room := 0
+		if frozen {
+			room = 16 << 10
+		}
+		fd, err := dial(sa, room, fmt.Sprintf("GET %s HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n%s\r\n", path, header))
 		if err != nil {
 			c.Close()
 			return nil, fmt.Errorf("client %d: %w", i, err)
 		}
 		c.conns[i].fd, c.conns[i].channel = int32(fd), int32(o.Channel(i))
-		if o.Frozen > 0 && i >= o.Frozen {
+		if frozen {
 			continue
 		}
 		reading++
@@ -136,13 +144,20 @@ func Open(addr string, o Options) (*Clients, error) {
 	return c, nil
 }
 
-// dial connects, sends the request and makes the socket non-blocking.
-func dial(to *unix.SockaddrInet4, request string) (int, error) {
+// dial connects, sends the request and makes the socket non-blocking. Its receive
+// buffer has that room, in bytes; 0: what the kernel makes it.
+func dial(to *unix.SockaddrInet4, room int, request string) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("socket: %w", err)
 	}
-	if err = unix.Connect(fd, to); err == nil {
+	if room > 0 {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, room)
+	}
+	if err == nil {
+		err = unix.Connect(fd, to)
+	}
+	if err == nil {
 		if _, err = unix.Write(fd, []byte(request)); err == nil {
 			err = unix.SetNonblock(fd, true)
 		}
