@@ -58,7 +58,8 @@ var live = []string{"ROUTES=bench:> history=off"}
 // scenarios are those of the table in README.md, in its order.
 func scenarios() []scenario {
 	return []scenario{
-		{name: "idle, 10,000 clients on 10,000 channels", plain: true, run: idle(10_000)},
+		{name: "idle, 10,000 clients on 1 channel", plain: true, run: idle(1, 10_000)},
+		{name: "idle, 10,000 clients on 10,000 channels", plain: true, run: idle(10_000, 1)},
 		{name: "bursts, 1 channel x 1,000, 32 messages in flight", plain: true, raw: true, run: burst(1, 1000, 32)},
 		{name: "bursts, 1 x 10,000, 16 in flight", plain: true, raw: true, run: burst(1, 10_000, 16)},
 		{name: "one message at a time, 1 x 1,000", plain: true, raw: true, run: burst(1, 1000, 1)},
@@ -84,9 +85,14 @@ func open(t *target, channels, each int) (*load.Clients, error) {
 // settleTime lets memory and pulses come to rest.
 const settleTime = 1500 * time.Millisecond
 
-func idle(clients int) func(context.Context, *target, sizes) (result, error) {
+func idle(channels, each int) func(context.Context, *target, sizes) (result, error) {
 	return func(_ context.Context, t *target, s sizes) (result, error) {
-		n := s.of(clients)
+		channels, each := channels, each
+		if channels > 1 {
+			channels = s.of(channels)
+		} else {
+			each = s.of(each)
+		}
 		warm, err := open(t, 10, 1)
 		if err != nil {
 			return nil, err
@@ -97,14 +103,14 @@ func idle(clients int) func(context.Context, *target, sizes) (result, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := open(t, n, 1)
+		c, err := open(t, channels, each)
 		if err != nil {
 			return nil, err
 		}
 		defer c.Close()
-		time.Sleep(2 * settleTime)
+		time.Sleep(4 * settleTime)
 		after, err := rss(t.server)
-		return result{memory: float64(after-before) / 1024 / float64(n)}, err
+		return result{memory: float64(after-before) / 1024 / float64(channels*each)}, err
 	}
 }
 
