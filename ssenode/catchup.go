@@ -70,8 +70,7 @@ func (s *session) catchUp() {
 
 // current ends catching up.
 func (s *session) current() {
-	s.behind = false
-	s.slow, s.told = false, nil
+	s.behind, s.slow, s.lag = false, false, nil
 	delete(s.loop.behind, s)
 	if !s.unsettled && s.given == 0 {
 		s.beat(nil) // its first position
@@ -181,9 +180,10 @@ func (s *session) missed(dst []*frame, upTo uint64) (frames []*frame, through ui
 			if history {
 				t.mu.Unlock()
 				s.slow, s.told = !ok, nil
-				s.replaying, s.pos = true, s.seq
+				s.replays()
+				s.pos = s.seq
 				for k := range s.subs {
-					s.subs[k].at = max(s.subs[k].replayed, s.seq)
+					s.progress[k].at = max(s.subs[k].replayed, s.seq)
 				}
 				return dst[:0], s.cursor, nil
 			}

@@ -56,8 +56,12 @@ func (s *session) gap(l *loss) (*gapEvent, []byte) {
 	}
 	epoch := s.loop.epoch()
 	from := l.from
-	if from == "" && l.reason != gapUnknownID && max(s.seq, s.pos) != 0 && epoch != "" {
-		from = wire.ID{Epoch: epoch, Seq: max(s.seq, s.pos)}.String()
+	at := s.seq
+	if s.behind {
+		at = max(at, s.pos)
+	}
+	if from == "" && l.reason != gapUnknownID && at != 0 && epoch != "" {
+		from = wire.ID{Epoch: epoch, Seq: at}.String()
 	}
 	if from != "" {
 		e.From = &from

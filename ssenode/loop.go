@@ -68,9 +68,9 @@ type loop struct {
 	fresh      []*session              // that are not settled
 	polls      []*session              // that got something
 	ticks      int
-	drainTotal int        // sessions when the drain began
-	dirty      []*topic   // topics with frames in the batch in work
-	touched    []*session // sessions with several subscriptions in the batch
+	drainTotal int       // sessions when the drain began
+	dirty      []*topic  // topics with frames in the batch in work
+	touched    []touched // sessions with several subscriptions in the batch
 	scratch    []*frame
 	reach      reach
 	joined     []byte
@@ -254,10 +254,11 @@ func (l *loop) drop(s *session, r reason, cause error) {
 	if s.closed {
 		return
 	}
-	s.closed = true
-	s.behind = true
+	s.closed, s.behind = true, true
 	s.sock.Close()
-	s.rest = nil
+	if s.lag != nil {
+		s.rest = nil
+	}
 	l.leaving = append(l.leaving, s)
 	if s.poll != nil {
 		return

@@ -64,7 +64,7 @@ func (n *Node) open(ctx *fasthttp.RequestCtx, r *request) {
 // join makes a session that is a client of its topics.
 func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct{}, err error) {
 	l := n.loops[n.next.Add(1)%uint64(len(n.loops))]
-	s = &session{loop: l, clientID: r.clientID, wrap: r.wrap, overlap: overlaps(r.want), poll: poll}
+	s = &session{loop: l, clientID: r.clientID, wrap: r.wrap, overlap: overlaps(r.want), poll: poll, lag: &lag{}}
 	if poll != nil {
 		s.sock = poll
 	}

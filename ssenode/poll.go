@@ -93,7 +93,7 @@ func (f *frame) polled(epoch string, vouched bool) (pollEvent, error) {
 // polled answers the session's poll if there is something to answer with.
 func (s *session) polled() {
 	c := s.poll
-	if c == nil || s.closed || s.waiting || s.start != nil {
+	if c == nil || s.closed || s.waiting || s.behind && s.start != nil {
 		return
 	}
 	full := c.size > pollBytes

@@ -70,10 +70,10 @@ func (l *loop) relearn(list []relearnt) {
 				turned = append(turned, s)
 			}
 			if s.turning {
-				x := &s.subs[c.sub]
-				x.at, x.given = max(x.replayed, r.upTo), r.tails
+				x, replayed := &s.progress[c.sub], s.subs[c.sub].replayed
+				x.at, x.given = max(replayed, r.upTo), r.tails
 				if r.topic.throttles { // what was held back is replayed
-					x.at = max(x.replayed, s.seq)
+					x.at = max(replayed, s.seq)
 				}
 			}
 		}
@@ -89,10 +89,10 @@ func (l *loop) relearn(list []relearnt) {
 func (s *session) beginAnew() {
 	l := s.loop
 	s.fallBehind()
-	s.turning, s.replaying = true, true
-	s.cursor, s.pos = l.n, l.seq
+	s.replays()
+	s.turning, s.cursor, s.pos = true, l.n, l.seq
 	for i := range s.subs {
-		s.subs[i].at = max(s.subs[i].replayed, l.seq)
+		s.progress[i].at = max(s.subs[i].replayed, l.seq)
 	}
 	if !s.unsettled {
 		s.unsettled = true

@@ -53,10 +53,7 @@ func (s *session) replay() bool {
 		s.since = time.Now().UnixNano() // not its fault
 		return false
 	}
-	s.replaying, s.told, s.pos, s.back = false, nil, 0, 0
-	for i := range s.subs {
-		s.subs[i].given = nil
-	}
+	s.replaying, s.told, s.pos, s.back, s.progress = false, nil, 0, 0, nil
 	if !s.holdsBack() {
 		s.seq = max(s.seq, s.whole)
 	}
@@ -112,7 +109,7 @@ func (s *session) advance(frames []*frame, r *reach, through uint64) bool {
 		through = s.pos // of the last frame that was begun
 	}
 	for i := range s.subs {
-		x, end := &s.subs[i], r.ends[i]
+		x, end := &s.progress[i], r.ends[i]
 		if end == math.MaxUint64 {
 			// There may be more after the cursor, and below where others are.
 			end = r.lasts[i]
@@ -187,11 +184,11 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 	}
 	ahead := fetchAhead
 	for i := range s.subs {
-		x := &s.subs[i]
-		t := x.topic
+		x := &s.progress[i]
+		t := s.subs[i].topic
 		if s.waiting {
 			// What it will need next is fetched meanwhile.
-			if ahead > 0 && s.aheadOf(x) {
+			if ahead > 0 && s.aheadOf(i) {
 				ahead--
 			}
 			continue
@@ -235,7 +232,7 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 			default:
 				h.used = now
 				dst, end = h.since(dst, x.at, chunk)
-				x.replayed = max(x.replayed, end)
+				s.subs[i].replayed = max(s.subs[i].replayed, end)
 			}
 		}
 		t.mu.Unlock()
@@ -269,9 +266,10 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 // has history fetched.
 const fetchAhead = 7
 
-// aheadOf has the next stretch of a subscription fetched, if it will need one.
-func (s *session) aheadOf(x *sub) bool {
-	t := x.topic
+// aheadOf has the next stretch of the i-th subscription fetched, if it will need
+// one.
+func (s *session) aheadOf(i int) bool {
+	t, x := s.subs[i].topic, &s.progress[i]
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.literal && t.live || t.ring.known == 0 || x.at >= t.ring.from || t.past.holding(x.at) != nil {

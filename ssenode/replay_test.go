@@ -184,11 +184,12 @@ func TestPollEndsBeforeItsHistory(t *testing.T) {
 // A topic whose frames all were given up to the cursor has come no further than
 // its last one: what comes later is below where others are.
 func TestAdvance(t *testing.T) {
-	s := &session{subs: make([]sub, 3), whole: 30}
+	s := &session{subs: make([]sub, 3), lag: &lag{whole: 30}}
+	s.replays()
 	r := &reach{through: 50, ends: []uint64{math.MaxUint64, 50, 70}, lasts: []uint64{10, 50, 60}}
 	s.advance(nil, r, 50)
-	if s.subs[0].at != 10 || s.subs[1].at != 50 || s.subs[2].at != 50 {
-		t.Errorf("topics stand at %d, %d, %d; want 10, 50, 50", s.subs[0].at, s.subs[1].at, s.subs[2].at)
+	if s.progress[0].at != 10 || s.progress[1].at != 50 || s.progress[2].at != 50 {
+		t.Errorf("topics stand at %d, %d, %d; want 10, 50, 50", s.progress[0].at, s.progress[1].at, s.progress[2].at)
 	}
 	if s.pos != 50 || s.seq != 30 {
 		t.Errorf("position %d, of which %d is certain; want 50, 30", s.pos, s.seq)

@@ -12,12 +12,7 @@ import (
 // its loop's goroutine.
 //
 // A session has no queue. It is either current, having been given every frame
-// its loop has handled, or behind, and then it has a position and at most one
-// piece of bytes that is partly written (rest). The position is a number in the
-// node's order (cursor) for as long as the rings reach back to it; else, and for
-// a client that comes back with an id, it is a sequence of the stream (pos), and
-// the session is replaying: everything that was given out up to its cursor comes
-// by sequences, what was given out later by numbers.
+// its loop has handled, or behind, and only then it has a position (see lag).
 type session struct {
 	// Static once handed to the loop.
 	loop     *loop
@@ -31,7 +26,6 @@ type session struct {
 
 	behind    bool // not current; the sweep passes it over
 	closed    bool // dropped; also behind
-	touched   bool // in loop.touched
 	unsettled bool // no pulse was checked since a topic was subscribed: no ids
 	early     bool // in loop.early
 	replaying bool // goes by seq
@@ -40,34 +34,50 @@ type session struct {
 	turning   bool // from current to replaying, in loop.relearn
 	turn      int32
 	at        int32  // index in that list of loop.sessions
-	rest      []byte // of what is begun
-	cursor    uint64 // number of the last frame begun, when behind
+	touch     int32  // one more than its index in loop.touched, else 0
 	seq       uint64 // nothing up to this sequence is owed
-	pos       uint64 // sequence given or passed over in a replay, else 0
-	until     uint64 // number that the loop must have handled before it goes on, when early
-	back      uint64 // sequence that the client came back with
 	first     uint64 // sequence up to which nothing is missing when it came
-	whole     uint64 // everything up to this sequence comes before what follows the cursor
 	given     uint64 // sequence of the last id given
-	since     int64  // when it last took something, when behind; Unix nanoseconds
-	dirty     []int32
-	start     *start           // what is to be done before anything else; nil once done
-	told      map[int32]uint64 // by sub: the loss up to this place was told, when behind
+	*lag             // nil when current
+}
+
+// lag is what a session needs only while it is behind; most never are for long,
+// and so cost half of what they would.
+//
+// There is a position and at most one piece of bytes that is partly written. The
+// position is a number in the node's order (cursor) for as long as the rings reach
+// back to it; else, and for a client that comes back with an id, it is a sequence of
+// the stream (pos), and the session is replaying: everything that was given out up
+// to its cursor comes by sequences, what was given out later by numbers.
+type lag struct {
+	rest     []byte           // of what is begun
+	cursor   uint64           // number of the last frame begun
+	pos      uint64           // sequence given or passed over in a replay, else 0
+	progress []progress       // of a replay, by sub
+	until    uint64           // number that the loop must have handled before it goes on, when early
+	back     uint64           // sequence that the client came back with
+	whole    uint64           // everything up to this sequence comes before what follows the cursor
+	since    int64            // when it last took something; Unix nanoseconds
+	start    *start           // what is to be done before anything else; nil once done
+	told     map[int32]uint64 // by sub: the loss up to this place was told
+}
+
+// progress is how far a replay has come on one subscription.
+type progress struct {
+	at uint64 // the sequence up to which it has given what there is
+	// given has, for a pattern that was learned anew, the sequences up to which
+	// the client has everything of some subjects.
+	given map[string]uint64
 }
 
 // sub is a session's subscription to one topic.
 type sub struct {
 	topic *topic
 	place int32 // in the topic's local list
-	// at is the sequence up to which a replay has given what there is.
-	at uint64
 	// replayed is the sequence up to which the client has everything of the
 	// topic, by its id or by the stream: frames up to it are not new to it,
 	// whenever they come.
 	replayed uint64
-	// given has, for a pattern that was learned anew, the sequences up to which
-	// the client has everything of some subjects.
-	given map[string]uint64
 }
 
 // vouched tells whether frames may carry their ids: nothing lower is owed.
@@ -135,7 +145,7 @@ func (s *session) wanted(dst []*frame, first, i int) []*frame {
 // fresh leaves out of dst[first:], which a replay found on the i-th subscription,
 // what comes on another one, too, or was given before the topic was learned anew.
 func (s *session) fresh(dst []*frame, first, i int) []*frame {
-	given := s.subs[i].given
+	given := s.progress[i].given
 	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool {
 		return s.overlap && !s.firstOf(i, f) || f.seq <= given[f.subject]
 	})...)
@@ -180,13 +190,21 @@ func (s *session) giveControl(b []byte) {
 	}
 }
 
+// fallBehind makes a current session one that is behind, at no position yet.
 func (s *session) fallBehind() {
-	s.behind = true
-	s.since = time.Now().UnixNano()
 	if s.vouched() {
 		s.seq = max(s.seq, s.loop.verified)
 	}
+	s.behind, s.lag = true, &lag{whole: s.seq, since: time.Now().UnixNano()}
 	s.loop.behind[s] = struct{}{}
+}
+
+// replays makes a session that is behind replay.
+func (s *session) replays() {
+	s.replaying = true
+	if s.progress == nil {
+		s.progress = make([]progress, len(s.subs))
+	}
 }
 
 // cutAt notes that of the joined frames only n bytes were taken. The rest is

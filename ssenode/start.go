@@ -69,9 +69,10 @@ func (s *session) resume(st *start) {
 
 // replayFrom goes on after a sequence up to which the client has everything.
 func (s *session) replayFrom(seq uint64) {
-	s.replaying, s.pos, s.seq = true, seq, seq
+	s.replays()
+	s.pos, s.seq = seq, seq
 	for i := range s.subs {
-		s.subs[i].at, s.subs[i].replayed, s.subs[i].given = seq, seq, nil
+		s.subs[i].replayed, s.progress[i] = seq, progress{at: seq}
 	}
 }
 

@@ -1,8 +1,6 @@
 package ssenode
 
-import (
-	"slices"
-)
+import "slices"
 
 // sweep gives a batch of frames to all sessions that are current.
 func (l *loop) sweep(batch []op) {
@@ -28,19 +26,15 @@ func (l *loop) sweep(batch []op) {
 				lt.give(c.session)
 			default:
 				// It may have frames of other topics in this batch.
-				c.dirty = append(c.dirty, c.sub)
-				if !c.touched {
-					c.touched = true
-					l.touched = append(l.touched, c.session)
-				}
+				l.touchedBy(c)
 			}
 		}
 	}
-	for i, s := range l.touched {
-		l.merge(s)
-		s.touched = false
-		s.dirty = s.dirty[:0]
-		l.touched[i] = nil
+	for i := range l.touched {
+		x := &l.touched[i]
+		l.merge(x.session, x.subs)
+		x.session.touch = 0
+		x.session, x.subs = nil, x.subs[:0]
 	}
 	l.touched = l.touched[:0]
 	for i, t := range l.dirty {
@@ -52,17 +46,38 @@ func (l *loop) sweep(batch []op) {
 	l.seq = seq
 }
 
+// touched is a session with frames of several topics in a batch.
+type touched struct {
+	session *session
+	subs    []int32 // that have some
+}
+
+// touchedBy notes that a client's subscription has frames in the batch.
+func (l *loop) touchedBy(c client) {
+	if c.touch == 0 {
+		if n := len(l.touched); n < cap(l.touched) {
+			l.touched = l.touched[:n+1] // with the room of its list
+		} else {
+			l.touched = append(l.touched, touched{})
+		}
+		c.touch = int32(len(l.touched))
+		l.touched[c.touch-1].session = c.session
+	}
+	x := &l.touched[c.touch-1]
+	x.subs = append(x.subs, c.sub)
+}
+
 // merge gives a session the pending frames of several topics, in order.
-func (l *loop) merge(s *session) {
+func (l *loop) merge(s *session, dirty []int32) {
 	if s.behind {
 		return
 	}
-	if lt := &s.subs[s.dirty[0]].topic.local[l.index]; len(s.dirty) == 1 && !s.overlap && !lt.old {
+	if lt := &s.subs[dirty[0]].topic.local[l.index]; len(dirty) == 1 && !s.overlap && !lt.old {
 		lt.give(s)
 		return
 	}
 	frames := l.scratch[:0]
-	for _, i := range s.dirty {
+	for _, i := range dirty {
 		for _, f := range s.subs[i].topic.local[l.index].pending {
 			if s.takes(int(i), f) {
 				frames = append(frames, f)

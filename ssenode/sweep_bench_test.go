@@ -113,7 +113,7 @@ func BenchmarkReplay(b *testing.B) {
 	t.settled.Store(1)
 	b.ReportAllocs()
 	for b.Loop() {
-		s := &session{loop: l, sock: sock, subs: []sub{{topic: t}}, behind: true, cursor: l.n, first: 900, whole: l.seq}
+		s := &session{loop: l, sock: sock, subs: []sub{{topic: t}}, behind: true, first: 900, lag: &lag{cursor: l.n, whole: l.seq}}
 		s.replayFrom(900)
 		s.catchUp()
 		if s.behind {

@@ -1,9 +1,6 @@
 package ssenode
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // What a loop is told by the dispatcher beside frames, in their order: that
 // nothing up to a pulse is missing, where something was lost, that the stream
@@ -137,10 +134,7 @@ func (l *loop) restart(m *mark, head, first uint64) {
 				}
 				continue
 			}
-			s.behind = true
-			s.since = time.Now().UnixNano()
-			s.cursor = 0
-			l.behind[s] = struct{}{}
+			s.fallBehind() // and so before the restart
 			s.catchUp()
 		}
 	}
