@@ -32,29 +32,41 @@ type chain struct {
 	// complete: its ring is good if there is nothing later.
 	had uint64
 
-	early      []*nats.Msg
-	earlyBytes int
-	full       bool
+	early *early // nil for none
+}
+
+// early is messages that came before the place of their topic was known.
+type early struct {
+	list  []*nats.Msg
+	bytes int
+	full  bool // some were not kept
 }
 
 // keep keeps a message until the chain is learned.
 func (d *dispatcher) keep(c *chain, m *nats.Msg) {
 	size := len(m.Data) + len(m.Subject)
-	if c.full = c.full || c.earlyBytes+size > earlyBytes || d.early+size > allEarlyBytes; c.full {
+	if c.early == nil {
+		c.early = &early{}
+	}
+	e := c.early
+	if e.full = e.full || e.bytes+size > earlyBytes || d.early+size > allEarlyBytes; e.full {
 		d.stats.dropped[slowConsumer].Add(1)
 		return
 	}
-	c.early = append(c.early, m)
-	c.earlyBytes += size
+	e.list = append(e.list, m)
+	e.bytes += size
 	d.early += size
 }
 
 // forgetEarly returns what was kept.
 func (d *dispatcher) forgetEarly(c *chain) []*nats.Msg {
-	early := c.early
-	d.early -= c.earlyBytes
-	c.early, c.earlyBytes, c.full = nil, 0, false
-	return early
+	e := c.early
+	if e == nil {
+		return nil
+	}
+	c.early = nil
+	d.early -= e.bytes
+	return e.list
 }
 
 // lastOn is the sequence of the last message that was seen on the subject, or
@@ -149,8 +161,8 @@ func (d *dispatcher) emit(t *topic, subject string, seq uint64, id wire.ID, data
 
 // encode makes the frame of a message; nil when there is nothing to deliver.
 func encode(t *topic, subject string, seq uint64, id wire.ID, data []byte, format event.Format, wrap bool) (*frame, dropReason) {
-	name := t.name
-	if !t.literal {
+	var name string
+	if wrap || !t.literal { // a literal one was checked when it was subscribed
 		var err error
 		if name, err = channel.FromSubject(subject); err != nil {
 			return nil, badSubject

@@ -211,8 +211,8 @@ func (d *dispatcher) give(t *topic, f *frame, now time.Time) {
 	d.last = f
 	d.newest = max(d.newest, f.seq)
 	d.rings.add(t, f, now, d.ringBytes, d.ringTotal)
-	for i, clients := range t.byLoop {
-		if clients > 0 {
+	for i := range t.byLoop {
+		if t.byLoop[i].sessions > 0 {
 			d.out[i] = append(d.out[i], op{topic: t, frame: f})
 			d.outSize[i] += f.size()
 		}

@@ -2,7 +2,6 @@ package ssenode
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 )
@@ -45,14 +44,14 @@ type keptStretch struct {
 // wait makes the session wait for the stretch after pos. The caller holds the
 // topic's lock.
 func (f *fetcher) wait(s *session, j job) {
-	j.topic.past.waiting = append(j.topic.past.waiting, s)
+	j.topic.await(s)
 	f.ahead(j)
 }
 
 // ahead fetches a stretch, unless one of the topic is being fetched: who waits
 // looks again when that is there. The caller holds the topic's lock.
 func (f *fetcher) ahead(j job) {
-	p := &j.topic.past
+	p := j.topic.asked()
 	if p.fetching {
 		return
 	}
@@ -103,20 +102,22 @@ func (f *fetcher) do(ctx context.Context, j job) {
 	}
 	t := j.topic
 	t.mu.Lock()
-	waiting := t.past.waiting
-	t.past.fetching, t.past.waiting = false, nil
+	p := t.asked()
+	waiting := p.waiting
+	p.fetching, p.waiting = false, nil
 	if f.d.life.Load() == life && ctx.Err() == nil {
 		if err != nil {
-			f.d.log.Warn("history not to be had from the stream", "channel", t.name, "error", err)
+			f.d.log.Warn("history not to be had from the stream", "channel", t.name(), "error", err)
 			list = []*stretch{{after: j.after, through: j.to, short: j.to}}
 			last = &tail{count: j.tail, upTo: j.to}
 		}
 		if j.tail > 0 {
-			t.past.tail = last
+			p.tail = last
 		} else {
 			f.keep(t, list)
 		}
 	}
+	t.tidy()
 	t.mu.Unlock()
 	wake(waiting)
 }
@@ -146,7 +147,8 @@ func (f *fetcher) keep(t *topic, list []*stretch) {
 		for _, fr := range s.frames {
 			s.size += fr.size()
 		}
-		t.past.stretches = append(t.past.stretches, s)
+		p := t.asked()
+		p.stretches = append(p.stretches, s)
 		f.kept = append(f.kept, keptStretch{t, s})
 		f.bytes += s.size
 	}
@@ -164,7 +166,7 @@ func (f *fetcher) expire(now time.Time) {
 	for _, k := range kept {
 		k.topic.mu.Lock()
 		if k.stretch.used < limit || bytes-freed > pastBytes {
-			k.topic.past.stretches = slices.DeleteFunc(k.topic.past.stretches, func(s *stretch) bool { return s == k.stretch })
+			k.topic.remove(k.stretch)
 			freed += k.stretch.size
 		} else {
 			left = append(left, k)

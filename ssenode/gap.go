@@ -21,9 +21,9 @@ type loss struct {
 
 func (l *loss) add(t *topic) {
 	if t.literal {
-		l.channels = append(l.channels, printable(t.name))
+		l.channels = append(l.channels, printable(t.name()))
 	} else {
-		l.patterns = append(l.patterns, t.name)
+		l.patterns = append(l.patterns, t.name())
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -31,7 +30,7 @@ func (n *Node) newServer(log *slog.Logger) *fasthttp.Server {
 		ReadTimeout:                   n.cfg.SSENode.HeadTimeout,
 		WriteTimeout:                  n.cfg.SSENode.HeadTimeout,
 		IdleTimeout:                   n.cfg.SSENode.HeadTimeout * 6,
-		MaxIdleWorkerDuration:         2 * time.Second, // a storm's goroutines do not stay
+		MaxIdleWorkerDuration:         workerIdle, // a storm's goroutines do not stay
 		NoDefaultServerHeader:         true,
 		NoDefaultContentType:          true,
 		DisableHeaderNamesNormalizing: false,

@@ -74,7 +74,7 @@ func (h *hub) join(want []channel.Pattern, s *session) (n uint64, wait []chan st
 			break
 		}
 		t.refs++
-		t.byLoop[s.loop.index]++
+		t.byLoop[s.loop.index].sessions++
 		if s.wrap {
 			t.wraps.Add(1)
 		}
@@ -104,15 +104,14 @@ func (h *hub) topicLocked(p channel.Pattern) (t *topic, isNew bool, err error) {
 		return t, false, nil
 	}
 	t = &topic{
-		pattern: p, name: p.String(), literal: p.Literal(),
-		byLoop: make([]int32, h.loops), local: make([]localTopic, h.loops),
+		pattern: p, literal: p.Literal(),
+		byLoop: make([]perLoop, h.loops),
 	}
 	ready := make(chan struct{})
 	t.ready.Store(&ready)
 	t.ring.evicted = h.n // what came before is not in the ring
 	if t.literal {
-		t.name, err = channel.FromSubject(subject)
-		if err != nil {
+		if _, err := channel.FromSubject(subject); err != nil {
 			return nil, false, fmt.Errorf("channel of subject %q: %w", subject, err)
 		}
 		t.route = h.routes.MatchSubject(subject)
@@ -124,7 +123,7 @@ func (h *hub) topicLocked(p channel.Pattern) (t *topic, isNew bool, err error) {
 	}
 	t.sub, err = h.nc.ChanSubscribe(h.stream.Live()+subject, h.inbox)
 	if err != nil {
-		return nil, false, fmt.Errorf("subscribe %q: %w", t.name, err)
+		return nil, false, fmt.Errorf("subscribe %q: %w", t.name(), err)
 	}
 	h.topics[subject] = t
 	if !t.literal {
@@ -141,7 +140,7 @@ func (h *hub) leave(s *session) {
 	for i := range s.subs {
 		t := s.subs[i].topic
 		t.refs--
-		t.byLoop[s.loop.index]--
+		t.byLoop[s.loop.index].sessions--
 		if s.wrap {
 			t.wraps.Add(-1)
 		}
@@ -171,7 +170,7 @@ func (h *hub) sweep(now time.Time) {
 			h.wild.remove(t)
 		}
 		if err := t.sub.Unsubscribe(); err != nil && !h.nc.IsClosed() {
-			h.log.Debug("unsubscribe", "channel", t.name, "error", err)
+			h.log.Debug("unsubscribe", "channel", t.name(), "error", err)
 		}
 	}
 	h.idle = h.idle[i:]

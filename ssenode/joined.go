@@ -1,5 +1,12 @@
 package ssenode
 
+// share is a topic's part of a batch.
+type share struct {
+	pending []*frame
+	old     bool          // some of them are
+	joined  [forms]joined // their bytes
+}
+
 // joined is the frames of one topic that wait in a batch, put one behind the
 // other for a single write that all the topic's clients share. It is made when
 // the first client needs it.
@@ -46,12 +53,9 @@ func chunkOf(frames []*frame, wrap bool) int {
 
 // give writes the topic's pending frames to one current session.
 func (lt *localTopic) give(s *session) {
-	if lt.joined == nil {
-		lt.joined = s.loop.takeJoined()
-	}
-	j := &lt.joined[s.form()]
+	j := &lt.share.joined[s.form()]
 	if !j.made {
-		j.make(lt.pending, s)
+		j.make(lt.share.pending, s)
 	}
 	for _, p := range j.parts {
 		s.give(p.buf, p.frames)
@@ -85,31 +89,29 @@ func (j *joined) make(frames []*frame, s *session) {
 
 // done ends the batch.
 func (lt *localTopic) done(l *loop) {
-	clear(lt.pending)
-	if lt.pending = lt.pending[:0]; cap(lt.pending) > 256 {
-		lt.pending = nil
+	b := lt.share
+	lt.share = nil
+	clear(b.pending)
+	if b.pending = b.pending[:0]; cap(b.pending) > 256 {
+		b.pending = nil
 	}
-	lt.old = false
-	if lt.joined == nil {
-		return
+	b.old = false
+	for i := range b.joined {
+		b.joined[i].reset()
 	}
-	for i := range lt.joined {
-		lt.joined[i].reset()
+	if len(l.spareShares) < batchSize {
+		l.spareShares = append(l.spareShares, b)
 	}
-	if len(l.spareJoined) < batchSize {
-		l.spareJoined = append(l.spareJoined, lt.joined)
-	}
-	lt.joined = nil
 }
 
-// takeJoined lends what only topics with events in the batch need.
-func (l *loop) takeJoined() *[forms]joined {
-	if n := len(l.spareJoined); n > 0 {
-		j := l.spareJoined[n-1]
-		l.spareJoined = l.spareJoined[:n-1]
-		return j
+// takeShare lends what only topics with events in the batch need.
+func (l *loop) takeShare() *share {
+	if n := len(l.spareShares); n > 0 {
+		b := l.spareShares[n-1]
+		l.spareShares = l.spareShares[:n-1]
+		return b
 	}
-	return new([forms]joined)
+	return &share{}
 }
 
 func (j *joined) reset() {

@@ -68,14 +68,14 @@ type loop struct {
 	fresh      []*session              // that are not settled
 	polls      []*session              // that got something
 	ticks      int
-	drainTotal int       // sessions when the drain began
-	dirty      []*topic  // topics with frames in the batch in work
-	touched    []touched // sessions with several subscriptions in the batch
+	drainTotal int           // sessions when the drain began
+	dirty      []*localTopic // topics with frames in the batch in work
+	touched    []touched     // sessions with several subscriptions in the batch
 	scratch    []*frame
 	reach      reach
 	joined     []byte
-	// spareJoined are those not in use.
-	spareJoined []*[forms]joined
+	// spareShares are those not in use.
+	spareShares []*share
 }
 
 func newLoop(i int, e engine.Loop, n *Node) *loop {
@@ -204,7 +204,7 @@ func (l *loop) admit(s *session) {
 	l.sessions.add(s)
 	s.behind = true
 	for i := range s.subs {
-		s.subs[i].topic.local[l.index].add(s, i)
+		s.subs[i].topic.on(l).add(s, i)
 	}
 	s.since = time.Now().UnixNano()
 	l.behind[s] = struct{}{}
@@ -273,7 +273,7 @@ func (l *loop) bury() {
 		delete(l.behind, s)
 		l.sessions.remove(s)
 		for k := range s.subs {
-			s.subs[k].topic.local[l.index].remove(s, k)
+			s.subs[k].topic.byLoop[l.index].local.remove(s, k)
 		}
 		l.hub.leave(s)
 		s.subs = nil

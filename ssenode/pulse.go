@@ -164,7 +164,7 @@ func (d *dispatcher) restart(c *checked) {
 		t.chain.had = 0
 		d.rings.empty(t, d.hub.n)
 		t.mu.Lock()
-		t.past.forget()
+		t.forget()
 		t.mu.Unlock()
 	}
 	if before == "" {

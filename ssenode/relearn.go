@@ -60,7 +60,7 @@ func (d *dispatcher) begin(t *topic) {
 func (l *loop) relearn(list []relearnt) {
 	var turned []*session
 	for _, r := range list {
-		for _, c := range r.topic.local[l.index].clients {
+		for _, c := range r.topic.on(l).clients {
 			s := c.session
 			if s.closed {
 				continue
@@ -111,10 +111,7 @@ func (d *dispatcher) known(t *topic, last uint64) {
 	if t.ring.known = d.hub.n + 1; last > t.chain.had {
 		t.ring.from = last
 	}
-	waiting := t.past.waiting
-	if !t.past.fetching {
-		t.past.waiting = nil
-	}
+	waiting := t.known()
 	t.mu.Unlock()
 	wake(waiting)
 	t.nowReady()
@@ -139,7 +136,7 @@ func (d *dispatcher) learned(places []learnt) {
 		case d.checking:
 			d.unlearned = append(d.unlearned, t)
 			continue
-		case c.full: // some of what came was not kept
+		case c.early != nil && c.early.full: // some of what came was not kept
 			d.forgetEarly(c)
 			d.learner.add(t)
 			continue

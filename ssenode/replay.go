@@ -69,8 +69,7 @@ func (s *session) orient() bool {
 		t := s.subs[i].topic
 		t.mu.Lock()
 		if t.ring.known == 0 && !(t.literal && t.live) {
-			t.past.waiting = append(t.past.waiting, s)
-			s.waiting = true
+			t.await(s)
 		}
 		t.mu.Unlock()
 		if s.waiting {
@@ -208,8 +207,7 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 			return dst[:0], nil, nil
 		case t.literal && t.live:
 		case t.ring.known == 0:
-			t.past.waiting = append(t.past.waiting, s)
-			s.waiting = true
+			t.await(s)
 		case x.at >= from:
 			var more bool
 			if dst, more = t.ring.since(dst, x.at, s.cursor, chunk); more {
@@ -220,7 +218,6 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 			switch {
 			case h == nil:
 				l.fetcher.wait(s, job{topic: t, after: x.at, to: t.past.until(x.at, from)})
-				s.waiting = true
 			case x.at < h.short && s.told[int32(i)] < h.short:
 				h.used = now
 				s.note(i, h.short)

@@ -11,8 +11,8 @@ import (
 // use: the topic's lock guards it.
 type ring struct {
 	buf  []*frame // circular; its length is a power of two, or 0
-	head int      // of the oldest
-	len  int
+	head int32    // of the oldest
+	len  int32
 	size int64 // bytes of all frames
 	// evicted is the number of the newest frame no longer here: whoever has
 	// seen it, or a later one, misses nothing.
@@ -32,17 +32,17 @@ type ring struct {
 	liveGone uint64
 }
 
-func (r *ring) at(i int) *frame { return r.buf[(r.head+i)&(len(r.buf)-1)] }
+func (r *ring) at(i int) *frame { return r.buf[(int(r.head)+i)&(len(r.buf)-1)] }
 
 func (r *ring) push(f *frame) {
-	if r.len == len(r.buf) {
+	if int(r.len) == len(r.buf) {
 		grown := make([]*frame, max(4, 2*len(r.buf)))
 		for i := range r.len {
-			grown[i] = r.at(i)
+			grown[i] = r.at(int(i))
 		}
 		r.buf, r.head = grown, 0
 	}
-	r.buf[(r.head+r.len)&(len(r.buf)-1)] = f
+	r.buf[int(r.head+r.len)&(len(r.buf)-1)] = f
 	r.len++
 	r.size += f.size()
 	r.key = max(r.key, f.seq)
@@ -53,7 +53,7 @@ func (r *ring) push(f *frame) {
 func (r *ring) pop() int64 {
 	f := r.at(0)
 	r.buf[r.head] = nil
-	r.head = (r.head + 1) & (len(r.buf) - 1)
+	r.head = (r.head + 1) & int32(len(r.buf)-1)
 	r.len--
 	r.size -= f.size()
 	r.evicted, r.from = f.n, max(r.from, f.seq)
@@ -73,7 +73,7 @@ func (r *ring) after(dst []*frame, n, upTo uint64, max int64) (frames []*frame, 
 	if n < r.evicted {
 		return dst, false, false
 	}
-	i := sort.Search(r.len, func(i int) bool { return r.at(i).n > n })
+	i := sort.Search(int(r.len), func(i int) bool { return r.at(i).n > n })
 	frames, more = r.take(dst, i, false, 0, upTo, max)
 	return frames, more, true
 }
@@ -83,7 +83,7 @@ func (r *ring) after(dst []*frame, n, upTo uint64, max int64) (frames []*frame, 
 // at least one; more tells that others follow.
 func (r *ring) take(dst []*frame, i int, history bool, pos, upTo uint64, max int64) (frames []*frame, more bool) {
 	first := len(dst)
-	for size := int64(0); i < r.len && r.at(i).n <= upTo; i++ {
+	for size := int64(0); i < int(r.len) && r.at(i).n <= upTo; i++ {
 		f := r.at(i)
 		if history && f.seq <= pos {
 			continue
@@ -101,7 +101,7 @@ func (r *ring) take(dst []*frame, i int, history bool, pos, upTo uint64, max int
 // least one frame); more tells that others follow. It must only be asked for
 // pos >= from.
 func (r *ring) since(dst []*frame, pos, upTo uint64, max int64) (frames []*frame, more bool) {
-	i := sort.Search(r.len, func(i int) bool { return r.at(i).key > pos })
+	i := sort.Search(int(r.len), func(i int) bool { return r.at(i).key > pos })
 	return r.take(dst, i, true, pos, upTo, max)
 }
 
@@ -109,7 +109,7 @@ func (r *ring) since(dst []*frame, pos, upTo uint64, max int64) (frames []*frame
 // n, up to upTo. ok is false when some are no longer here.
 func (r *ring) unordered(dst []*frame, n, upTo uint64) (frames []*frame, ok bool) {
 	first := len(dst)
-	for i := r.len - 1; i >= 0 && r.at(i).n > n; i-- {
+	for i := int(r.len) - 1; i >= 0 && r.at(i).n > n; i-- {
 		if f := r.at(i); f.n <= upTo && f.seq == 0 {
 			dst = append(dst, f)
 		}
@@ -124,7 +124,7 @@ func (r *ring) oldAfter(n uint64) bool {
 	if r.evicted > n {
 		return true
 	}
-	for i := r.len - 1; i >= 0 && r.at(i).n > n; i-- {
+	for i := int(r.len) - 1; i >= 0 && r.at(i).n > n; i-- {
 		if r.at(i).old {
 			return true
 		}
@@ -136,7 +136,7 @@ func (r *ring) oldAfter(n uint64) bool {
 // all that is left, or without history, where late is worthless, with the newest.
 func (r *ring) resumeAt() uint64 {
 	if r.len > 0 {
-		if last := r.at(r.len - 1); last.seq == 0 {
+		if last := r.at(int(r.len) - 1); last.seq == 0 {
 			return last.n - 1
 		}
 	}

@@ -63,7 +63,7 @@ func TestRingModel(t *testing.T) {
 				for _, f := range model {
 					size += f.size()
 				}
-				if r.len != len(model) || r.size != size || r.evicted != evicted {
+				if int(r.len) != len(model) || r.size != size || r.evicted != evicted {
 					t.Fatalf("len %d, size %d, evicted %d; want %d, %d, %d", r.len, r.size, r.evicted, len(model), size, evicted)
 				}
 			},

@@ -89,7 +89,7 @@ func (s *session) holdsBack() bool {
 		return false
 	}
 	for i := range s.subs {
-		if s.subs[i].topic.local[s.loop.index].owed > 0 {
+		if s.subs[i].topic.byLoop[s.loop.index].local.owed > 0 {
 			return true
 		}
 	}

@@ -93,17 +93,15 @@ func (s *session) initial() {
 		t.mu.Lock()
 		from := t.ring.from
 		if t.ring.known == 0 {
-			t.past.waiting = append(t.past.waiting, s)
-			s.waiting = true
+			t.await(s)
 			t.mu.Unlock()
 			return
 		}
 		frames, _ = t.ring.since(frames, 0, s.cursor, 1<<40)
 		missing := !t.literal || len(frames)-first < n
-		if tl := t.past.tail; missing && from != 0 {
+		if tl := t.past.last(); missing && from != 0 {
 			if tl == nil || tl.upTo != from || tl.count < n {
 				l.fetcher.wait(s, job{topic: t, to: from, tail: n})
-				s.waiting = true
 				t.mu.Unlock()
 				return
 			}

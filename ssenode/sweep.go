@@ -6,23 +6,22 @@ import "slices"
 func (l *loop) sweep(batch []op) {
 	seq := l.seq
 	for _, o := range batch {
-		lt := &o.topic.local[l.index]
-		if len(lt.clients) > 0 {
-			if len(lt.pending) == 0 {
-				l.dirty = append(l.dirty, o.topic)
+		if lt := o.topic.byLoop[l.index].local; lt != nil && len(lt.clients) > 0 {
+			if lt.share == nil {
+				lt.share = l.takeShare()
+				l.dirty = append(l.dirty, lt)
 			}
-			lt.pending = append(lt.pending, o.frame)
-			lt.old = lt.old || o.frame.old
+			lt.share.pending = append(lt.share.pending, o.frame)
+			lt.share.old = lt.share.old || o.frame.old
 		}
 		seq = max(seq, o.frame.seq)
 	}
 	l.n = batch[len(batch)-1].frame.n
-	for _, t := range l.dirty {
-		lt := &t.local[l.index]
+	for _, lt := range l.dirty {
 		for _, c := range lt.clients {
 			switch {
 			case c.behind:
-			case (len(c.subs) == 1 || len(l.dirty) == 1 && !c.overlap) && !lt.old:
+			case (len(c.subs) == 1 || len(l.dirty) == 1 && !c.overlap) && !lt.share.old:
 				lt.give(c.session)
 			default:
 				// It may have frames of other topics in this batch.
@@ -37,8 +36,8 @@ func (l *loop) sweep(batch []op) {
 		x.session, x.subs = nil, x.subs[:0]
 	}
 	l.touched = l.touched[:0]
-	for i, t := range l.dirty {
-		t.local[l.index].done(l)
+	for i, lt := range l.dirty {
+		lt.done(l)
 		l.dirty[i] = nil
 	}
 	l.dirty = l.dirty[:0]
@@ -72,13 +71,13 @@ func (l *loop) merge(s *session, dirty []int32) {
 	if s.behind {
 		return
 	}
-	if lt := &s.subs[dirty[0]].topic.local[l.index]; len(dirty) == 1 && !s.overlap && !lt.old {
+	if lt := s.subs[dirty[0]].topic.byLoop[l.index].local; len(dirty) == 1 && !s.overlap && !lt.share.old {
 		lt.give(s)
 		return
 	}
 	frames := l.scratch[:0]
 	for _, i := range dirty {
-		for _, f := range s.subs[i].topic.local[l.index].pending {
+		for _, f := range s.subs[i].topic.byLoop[l.index].local.share.pending {
 			if s.takes(int(i), f) {
 				frames = append(frames, f)
 			}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/shared/channel"
 	"sluice/shared/event"
 	"sluice/shared/wire"
 	"sluice/ssenode/engine"
@@ -29,12 +30,16 @@ func (still) Run(engine.Handler)                    {}
 // newSweep makes a loop with so many current clients of one topic.
 func newSweep(clients int) (*loop, *topic, *nowhere) {
 	l := &loop{engine: still{}, stats: &stats{}, sessions: newTurns(1), behind: map[*session]struct{}{}, verified: math.MaxUint64}
-	t := &topic{name: "c", literal: true, byLoop: []int32{int32(clients)}, local: make([]localTopic, 1)}
+	p, err := channel.ParsePattern("c")
+	if err != nil {
+		panic(err)
+	}
+	t := &topic{pattern: p, literal: true, byLoop: []perLoop{{sessions: int32(clients)}}}
 	sock := &nowhere{}
 	for range clients {
 		s := &session{loop: l, sock: sock, subs: []sub{{topic: t}}}
 		l.sessions.add(s)
-		t.local[0].add(s, 0)
+		t.on(l).add(s, 0)
 	}
 	return l, t, sock
 }

@@ -49,7 +49,7 @@ func (q *throttled) keep(d *dispatcher, t *topic, subject string, seq uint64, da
 		d.stats.dropped[superseded].Add(1)
 	} else {
 		c.held = true
-		d.tell(func(l *loop) { t.local[l.index].owed++ })
+		d.tell(func(l *loop) { t.on(l).owed++ })
 	}
 	c.seq, c.data = seq, data
 	return true
@@ -72,7 +72,7 @@ func (q *throttled) due(d *dispatcher, now time.Time) {
 		// Clients were given no newer id meanwhile, so their position does not go
 		// back; with this one nothing is owed any more. (What is forgotten when a
 		// topic is learned anew is replayed.)
-		d.tell(func(l *loop) { t.local[l.index].owed-- })
+		d.tell(func(l *loop) { t.on(l).owed-- })
 		d.emit(t, c.subject, seq, wire.ID{Epoch: d.epochNow(), Seq: seq}, data, d.hub.routes.MatchSubject(c.subject).Format, now)
 	}
 }
@@ -82,7 +82,7 @@ func (q *throttled) forget(d *dispatcher, t *topic) {
 	for i := 0; i < len(q.queue); {
 		if c := q.queue[i]; c.topic == t {
 			if c.held {
-				d.tell(func(l *loop) { t.local[l.index].owed-- })
+				d.tell(func(l *loop) { t.on(l).owed-- })
 			}
 			heap.Remove(&q.queue, i)
 			delete(q.channels, c.throttleKey)

@@ -15,44 +15,56 @@ import (
 type topic struct {
 	// Static after construction.
 	pattern channel.Pattern
-	name    string // the channel, or the pattern's text
-	literal bool
 	route   *route.Route // of the channel; nil for a pattern with wildcards
+	literal bool
 	// Whether it is, or may have, channels with history=off and with throttle=.
 	live, throttles bool
 
-	// Guarded by hub.mu.
-	sub    *nats.Subscription
-	refs   int // sessions
-	idle   int64
-	byLoop []int32 // sessions by loop; read by the dispatcher under the read lock
+	refs int32 // sessions; guarded by hub.mu, as the next two
+	sub  *nats.Subscription
+	idle int64
 
 	ready atomic.Pointer[chan struct{}] // closed once its place in the stream is known
 	// settled is 0 until a pulse was checked since it is known; until then clients
 	// get no ids. It is one more than the number that frames had come to then.
 	settled atomic.Uint64
-	wraps   atomic.Int32 // sessions that want wrap=1
 
 	// Owned by the dispatcher.
 	chain       chain
 	settleAfter uint64 // the pulse must be later than this
 
-	mu   sync.Mutex // guards ring and past
-	ring ring
-	past past
+	wraps atomic.Int32 // sessions that want wrap=1
+	mu    sync.Mutex   // guards ring and past
+	ring  ring
+	past  *past // nil unless some was asked for of late
 
-	local []localTopic // by loop; each owned by that loop's goroutine
+	byLoop []perLoop
+}
+
+// perLoop is what there is of a topic for each loop.
+type perLoop struct {
+	sessions int32       // guarded by hub.mu; the dispatcher has the read lock
+	local    *localTopic // owned by the loop's goroutine; nil before its first client
 }
 
 // localTopic is what one loop knows of a topic.
 type localTopic struct {
 	clients []client
-	// Frames of the batch in work, and their bytes joined for one write.
-	pending []*frame
-	old     bool           // some of them are
-	owed    int            // events held back by throttle=
-	joined  *[forms]joined // while a batch is in work
+	share   *share // of the batch in work, else nil
+	owed    int    // events held back by throttle=
 }
+
+// on is the topic's part that a loop owns.
+func (t *topic) on(l *loop) *localTopic {
+	at := &t.byLoop[l.index]
+	if at.local == nil {
+		at.local = &localTopic{}
+	}
+	return at.local
+}
+
+// name is the channel, or the pattern's text.
+func (t *topic) name() string { return t.pattern.String() }
 
 // client is a session's place in a topic's list.
 type client struct {

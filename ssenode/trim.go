@@ -9,10 +9,14 @@ import (
 
 const (
 	// trimAfter is how many streams have to come or go before memory is given
-	// back to the system, and trimBelow how few of them in a second tell that the
-	// storm is over.
+	// back to the system, trimBelow how few of them in a second tell that it is
+	// calm, and trimCalm how many seconds it has to be: until then fasthttp's
+	// goroutines, and their stacks, are gone as well (see workerIdle).
 	trimAfter = 1000
 	trimBelow = 50
+	trimCalm  = 3
+	// workerIdle is how long a goroutine waits for another request.
+	workerIdle = time.Second
 )
 
 // trim gives memory back after storms of connections: what requests need while
@@ -22,6 +26,7 @@ func (n *Node) trim(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var last, done uint64
+	calm := 0
 	for {
 		select {
 		case <-tick.C:
@@ -29,7 +34,10 @@ func (n *Node) trim(ctx context.Context) {
 			return
 		}
 		now := n.stats.connects.Load()*2 - n.stats.open() // come and gone
-		if now-done >= trimAfter && now-last < trimBelow {
+		if calm++; now-last >= trimBelow {
+			calm = 0
+		}
+		if now-done >= trimAfter && calm >= trimCalm {
 			runtime.GC() // pools are emptied by the second one
 			debug.FreeOSMemory()
 			done = now
