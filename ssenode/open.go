@@ -82,14 +82,23 @@ func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct
 	return s, wait, nil
 }
 
-// await waits until the topics are ready, for a while.
-func (n *Node) await(wait []chan struct{}) {
-	limit := time.NewTimer(flushLimit)
-	defer limit.Stop()
+// await waits until the topics are ready and the stream is known, not beyond the
+// limit.
+func (n *Node) await(wait []chan struct{}, limit time.Time) {
+	var timer *time.Timer
 	for _, ready := range append(wait, n.dispatch.found) {
 		select {
 		case <-ready:
-		case <-limit.C:
+			continue
+		default:
+		}
+		if timer == nil {
+			timer = time.NewTimer(time.Until(limit))
+			defer timer.Stop()
+		}
+		select {
+		case <-ready:
+		case <-timer.C:
 			return
 		case <-n.done:
 			return
@@ -155,6 +164,16 @@ func (n *Node) startOf(r *request, s *session) *start {
 	return st
 }
 
+// isAhead tells whether the client's id is beyond what the node knows of the stream:
+// startOf asks the stream then, and waits for the answer.
+func (n *Node) isAhead(r *request) bool {
+	if r.lastEventID == "" {
+		return false
+	}
+	id, err := wire.ParseID(r.lastEventID)
+	return err == nil && id.Seq > n.dispatch.head.Load()
+}
+
 // stream writes the head and gives the connection to a loop. An error means
 // that the connection is still the caller's.
 func (n *Node) stream(c net.Conn, r *request) error {
@@ -165,8 +184,8 @@ func (n *Node) stream(c net.Conn, r *request) error {
 	// The head goes at once, with the rest of the greeting when nothing has to
 	// be waited for: a page shows "connected" by it.
 	greeting := appendRetry([]byte(streamHead), n.cfg.SSENode.Retry)
-	waits := len(wait) > 0 || r.lastEventID != "" || !n.dispatch.started.Load()
-	if waits {
+	unknown, ahead := len(wait) > 0 || !n.dispatch.started.Load(), n.isAhead(r)
+	if unknown || ahead {
 		if err := writeNow(c, greeting); err != nil {
 			n.hub.leave(s)
 			return err
@@ -178,14 +197,12 @@ func (n *Node) stream(c net.Conn, r *request) error {
 		return err
 	}
 	n.stats.connects.Add(1)
-	if waits {
-		// The request's buffers are not kept meanwhile: of a storm of new
-		// clients each waits a moment.
-		go func() {
-			n.await(wait)
-			n.adopt(s, r, nil)
-		}()
-	} else {
+	// The request's buffers are not kept while it waits.
+	switch {
+	case unknown && n.usher.seat(s, r, wait):
+	case ahead:
+		go n.adopt(s, r, nil)
+	default:
 		n.adopt(s, r, greeting)
 	}
 	return nil

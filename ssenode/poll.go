@@ -132,7 +132,7 @@ func (n *Node) servePoll(ctx *fasthttp.RequestCtx, r *request) {
 		return
 	}
 	s.poll = c
-	n.await(wait)
+	n.await(wait, time.Now().Add(flushLimit))
 	s.start = n.startOf(r, s)
 	n.stats.polls.Add(1)
 	if !s.loop.adopt(s) {

@@ -44,6 +44,7 @@ type Node struct {
 	dispatch *dispatcher
 	history  *history
 	fetcher  *fetcher
+	usher    *usher
 	tip      tip
 	server   *fasthttp.Server
 	stats    *stats
@@ -104,6 +105,7 @@ func (n *Node) connect() error {
 	n.dispatch = d
 	d.fetcher = &fetcher{d: d, kick: make(chan struct{}, fetchers)}
 	n.fetcher = d.fetcher
+	n.usher = &usher{n: n, kick: make(chan struct{}, 1)}
 	for i, e := range n.engine.Loops() {
 		n.loops = append(n.loops, newLoop(i, e, n))
 	}
@@ -148,6 +150,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { n.dispatch.run(work) })
 	wg.Go(func() { n.dispatch.learner.run(work) })
+	wg.Go(func() { n.usher.run(work) })
 	wg.Go(func() { n.trim(work) })
 	for range fetchers {
 		wg.Go(func() { n.fetcher.run(work) })
