@@ -12,6 +12,9 @@ const chunk = 64 << 10
 // fetched.
 func (s *session) catchUp() {
 	l := s.loop
+	if s.given == 0 && len(s.rest) > 0 && s.poll == nil && s.upToDate() && s.advances() {
+		s.rest = s.position(s.rest) // its first, in one write with its greeting
+	}
 	for !s.closed && s.behind {
 		if !s.writeRest() {
 			return
@@ -66,6 +69,29 @@ func (s *session) catchUp() {
 			s.tell(m)
 		}
 	}
+}
+
+// upToDate tells whether a session that is behind has nothing more to get than the
+// rest of what is begun.
+func (s *session) upToDate() bool {
+	l := s.loop
+	if s.early || s.start != nil || s.replaying || s.cursor < l.restarted.n || s.cursor < l.forgotten || l.nextMark(s, s.cursor) != nil {
+		return false
+	}
+	for i := range s.subs {
+		t := s.subs[i].topic
+		t.mu.Lock()
+		newest := t.ring.evicted
+		if t.ring.len > 0 {
+			newest = t.ring.at(int(t.ring.len) - 1).n
+		}
+		known := t.ring.known != 0 || t.literal && t.live
+		t.mu.Unlock()
+		if newest > s.cursor || !known {
+			return false
+		}
+	}
+	return true
 }
 
 // current ends catching up.

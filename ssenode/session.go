@@ -276,8 +276,7 @@ func (s *session) fetched() {
 // beat sends a heartbeat. It moves the position of a page that hears nothing, so
 // that it does not fall out of a short history.
 func (s *session) beat(text []byte) {
-	verified := s.loop.verified
-	if verified <= s.given || !s.vouched() || s.loop.epoch() == "" {
+	if !s.advances() {
 		if len(text) > 0 {
 			s.giveControl(text)
 		}
@@ -287,7 +286,17 @@ func (s *session) beat(text []byte) {
 	if len(text) > 0 {
 		b = append(b, text[:len(text)-1]...) // the id is of the same block
 	}
-	b = appendID(b, wire.ID{Epoch: s.loop.epoch(), Seq: verified})
+	s.giveControl(s.position(b))
+}
+
+// advances tells whether there is a newer position to be given than the last.
+func (s *session) advances() bool {
+	return s.loop.verified > s.given && s.vouched() && s.loop.epoch() != ""
+}
+
+// position appends a block with nothing but the newest position.
+func (s *session) position(b []byte) []byte {
+	verified := s.loop.verified
 	s.seq, s.given = max(s.seq, verified), verified
-	s.giveControl(append(b, '\n'))
+	return append(appendID(b, wire.ID{Epoch: s.loop.epoch(), Seq: verified}), '\n')
 }

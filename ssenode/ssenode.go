@@ -65,7 +65,7 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 	if n.engine, err = engine.New(cfg.SSENode.Engine, cfg.SSENode.Loops); err != nil {
 		return nil, fmt.Errorf("SSENODE_ENGINE=%q: %w", cfg.SSENode.Engine, err)
 	}
-	if n.ln, err = worker.Listen("SSENODE_ADDR", cfg.SSENode.Addr); err != nil {
+	if n.ln, err = worker.Listen("SSENODE_ADDR", cfg.SSENode.Addr, n.engine.Listener(cfg.SSENode.StuckAfter+kernelPatience)); err != nil {
 		return nil, err
 	}
 	if n.admin, err = worker.NewAdmin(cfg.Admin.Addr, "ssenode", n.ready, log); err != nil {

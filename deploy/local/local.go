@@ -47,7 +47,7 @@ func newLocal(cfg config, log *slog.Logger, out io.Writer) (_ *local, err error)
 		}
 	}()
 	// The front first: its port is the one most likely to be taken.
-	ln, err := worker.Listen("LOCAL_ADDR", cfg.Local.Addr)
+	ln, err := worker.Listen("LOCAL_ADDR", cfg.Local.Addr, net.ListenConfig{})
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ type Admin struct {
 // NewAdmin listens on addr. ready is asked at each /readyz and says why not,
 // or nil. The error of a taken port names the setting ADMIN_ADDR.
 func NewAdmin(addr, workerName string, ready func() error, log *slog.Logger) (*Admin, error) {
-	ln, err := Listen("ADMIN_ADDR", addr)
+	ln, err := Listen("ADMIN_ADDR", addr, net.ListenConfig{})
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +97,8 @@ func (a *Admin) Run(ctx context.Context) error {
 func (a *Admin) Close() error { return a.ln.Close() }
 
 // Listen opens a TCP port; the error names the setting to change.
-func Listen(setting, addr string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", addr)
+func Listen(setting, addr string, with net.ListenConfig) (net.Listener, error) {
+	ln, err := with.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("%s=%q: %w (set %s to a free address such as 127.0.0.1:0)", setting, addr, err, setting)
 	}

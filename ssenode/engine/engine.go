@@ -84,8 +84,10 @@ type Loop interface {
 type Engine interface {
 	Name() string
 	Loops() []Loop
-	// Take makes a connection the engine's own. Any goroutine. stuck bounds how
-	// long sent bytes may stay unacknowledged before the kernel gives up.
+	// Listener is how to listen for connections that are to be given to Take. stuck
+	// bounds how long sent bytes may stay unacknowledged; 0: as the system has it.
+	Listener(stuck time.Duration) net.ListenConfig
+	// Take makes a connection the engine's own. Any goroutine.
 	Take(c net.Conn, stuck time.Duration) (Socket, error)
 	// KeepsConn tells whether the net.Conn given to Take must stay open; the
 	// caller closes it otherwise.

@@ -91,7 +91,8 @@ func (p *peer) Gone(cause error) { p.gone <- cause; p.sock.Close() }
 // connect gives the loop one end of a TCP connection and returns the other.
 func (r *rig) connect() (*peer, *net.TCPConn) {
 	r.t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	lc := r.e.Listener(wait)
+	ln, err := lc.Listen(r.t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -24,6 +24,8 @@ func (e *portableEngine) Name() string    { return "portable" }
 func (e *portableEngine) Loops() []Loop   { return e.loops }
 func (e *portableEngine) KeepsConn() bool { return true }
 
+func (e *portableEngine) Listener(time.Duration) net.ListenConfig { return net.ListenConfig{} }
+
 func (e *portableEngine) Take(c net.Conn, stuck time.Duration) (Socket, error) {
 	if t, ok := c.(interface{ SetWriteBuffer(int) error }); ok {
 		_ = t.SetWriteBuffer(SendBuffer) // only a bound; works without
