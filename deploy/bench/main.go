@@ -36,7 +36,7 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) == 3 && (args[0] == "plain" || args[0] == "raw") {
+	if len(args) == 3 && slices.Contains([]string{"plain", "raw", "receive", "publish"}, args[0]) {
 		return serve(args[0], args[1], args[2])
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -69,8 +69,13 @@ func serve(what, addr, to string) error {
 	if err != nil {
 		return err
 	}
-	if what == "plain" {
+	switch what {
+	case "plain":
 		return yard.Plain(ln, to)
+	case "receive":
+		return yard.Receive(ln, to)
+	case "publish":
+		return publishAlone(ln, to)
 	}
 	control, err := net.Listen("tcp", to)
 	if err != nil {
@@ -105,11 +110,18 @@ func measure(ctx context.Context, match *regexp.Regexp, s sizes, runs int, file 
 			runs  int
 		}
 		kinds := []kind{{"sluice", func() (*target, error) { return tools.sluice(sc.env...) }, runs}}
+		if sc.sluice != nil {
+			kinds[0].start = func() (*target, error) { return sc.sluice(tools) }
+		}
 		if sc.plain {
 			kinds = append(kinds, kind{"plain", tools.plain, 1})
 		}
 		if sc.raw {
-			kinds = append(kinds, kind{"raw", tools.raw, 1})
+			least := tools.raw
+			if sc.least != nil {
+				least = func() (*target, error) { return sc.least(tools) }
+			}
+			kinds = append(kinds, kind{"raw", least, 1})
 		}
 		for _, k := range kinds {
 			var results []result

@@ -24,6 +24,8 @@ type scenario struct {
 	// on tells which targets it makes sense for.
 	plain, raw bool
 	run        func(ctx context.Context, t *target, s sizes) (result, error)
+	// What is started instead of all of Sluice and of the raw loop.
+	sluice, least func(t *tools) (*target, error)
 }
 
 // sizes scale a run.
@@ -39,18 +41,19 @@ type result map[string]float64
 
 // What is measured.
 const (
-	rate    = "deliveries/s"
-	cpuCost = "CPU s per million"
-	p50     = "p50 ms"
-	p99     = "p99 ms"
-	p999    = "p99.9 ms"
-	memory  = "KB per client"
-	seconds = "seconds"
-	cpuTime = "CPU s"
-	opens   = "connections/s"
-	openCPU = "CPU ms each"
-	started = "ms to ready"
-	alike   = "times the rate without them"
+	rate     = "deliveries/s"
+	cpuCost  = "CPU s per million"
+	p50      = "p50 ms"
+	p99      = "p99 ms"
+	p999     = "p99.9 ms"
+	memory   = "KB per client"
+	seconds  = "seconds"
+	cpuTime  = "CPU s"
+	opens    = "connections/s"
+	openCPU  = "CPU ms each"
+	started  = "ms to ready"
+	alike    = "times the rate without them"
+	mirrored = "messages/s"
 )
 
 var live = []string{"ROUTES=bench:> history=off"}
@@ -69,6 +72,10 @@ func scenarios() []scenario {
 		{name: "connect + head + close", plain: true, raw: true, run: connects},
 		{name: "resume: 2,000 clients, 20 channels x 20 missed", run: resume(2000, 20, 20)},
 		{name: "3,000 clients beside 12,000 frozen ones", run: frozen(3000, 12_000)},
+		{name: "bridge alone, history=off", raw: true, run: mirror, least: (*tools).receiver,
+			sluice: func(t *tools) (*target, error) { return t.alone("sluice_bridge_live_total", live...) }},
+		{name: "bridge alone, with history", raw: true, run: mirror, least: (*tools).pipelined,
+			sluice: func(t *tools) (*target, error) { return t.alone("sluice_bridge_stored_total") }},
 		{name: "cold start of a node", run: cold},
 	}
 }

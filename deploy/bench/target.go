@@ -35,6 +35,8 @@ type target struct {
 	server  int    // the pid whose memory counts
 	publish func(ctx context.Context, batch []message) error
 	restart func() (time.Duration, error) // of the node, if it is Sluice
+	flood   func() error                  // publishes a batch; nil but for the bridge alone
+	count   func() (uint64, error)        // how many messages were handled, likewise
 	stop    func()
 }
 
