@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,9 +23,7 @@ func TestEveryMessageOnceInOrder(t *testing.T) {
 	s := newSite(t, embedded.NATSProcessOptions{}, 2, "ROUTES=load:* history=20000/10m")
 	const clients, channels, messages = 200, 20, 100_000
 	const perChannel = messages / channels
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := rand.New(rand.NewPCG(testSeed(t), 0))
 	type client struct {
 		stream *sseclient.Stream
 		next   map[string]int // the number expected, by channel
@@ -184,13 +181,7 @@ func TestNothingIsLeaked(t *testing.T) {
 	embedded.NeedLinux(t, "descriptors are counted by /proc")
 	s := newSite(t, embedded.NATSProcessOptions{}, 1, "SSENODE_HEAD_TIMEOUT=300ms", "SSENODE_LINGER=100ms")
 	node := s.nodes[0]
-	open := func() int {
-		list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", node.cmd.Process.Pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(list)
-	}
+	open := func() int { return descriptors(t, node.cmd.Process.Pid) }
 	keeper := s.open(0, "/events?channel=kept")
 	before := open()
 	subs := node.metric("sluice_ssenode_nats_subscriptions")

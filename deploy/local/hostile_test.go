@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -45,6 +46,39 @@ func hostile(t *testing.T, s *site, i int) {
 		_, _ = io.WriteString(c, "\x16\x03\x01\x00\xff\x00\r\n\r\n")
 		if a := read(); a != "" && !strings.HasPrefix(a, "HTTP/1.1 40") { // 400, or 408 while more could follow
 			t.Errorf("garbage: %.100q", a)
+		}
+	}
+}
+
+// leave is one client that does not end as it should; i says how.
+// The context is the end of those that stay.
+func leave(ctx context.Context, t *testing.T, s *site, i int, path string) {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url(0), "http://"))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	tcp := conn.(*net.TCPConn)
+	defer tcp.Close()
+	_ = tcp.SetReadBuffer(4 << 10)
+	_ = tcp.SetLinger(0) // its end is a reset
+	_ = tcp.SetDeadline(time.Now().Add(wait))
+	fmt.Fprintf(tcp, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+	buf := make([]byte, 512)
+	switch i % 4 {
+	case 0: // before the answer
+	case 1: // in the middle of it
+		_, _ = tcp.Read(buf)
+	case 2: // half of it: the node has to end the other half
+		_ = tcp.CloseWrite()
+		if _, err := io.Copy(io.Discard, tcp); err != nil {
+			t.Errorf("half-closed %s: %v", path, err)
+		}
+	case 3: // 5 KB/s
+		defer context.AfterFunc(ctx, func() { tcp.Close() })()
+		for ctx.Err() == nil && err == nil {
+			_, err = tcp.Read(buf)
+			pause(ctx, 100*time.Millisecond)
 		}
 	}
 }

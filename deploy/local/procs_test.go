@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -108,24 +109,37 @@ func (p *proc) ready() bool {
 	return code == http.StatusOK
 }
 
-// metric is the sum over the labels of a metric.
-func (p *proc) metric(name string) float64 {
+// metrics are all metrics: each series as it is written, and the sum over the
+// labels of each that has some.
+func (p *proc) metrics() map[string]float64 {
 	p.t.Helper()
 	_, text := fetch(p.t, p.admin()+"/metrics")
-	sum, found := 0.0, false
+	all := map[string]float64{}
 	for line := range strings.Lines(text) {
-		if rest, ok := strings.CutPrefix(line, name); ok && (rest[0] == ' ' || rest[0] == '{') {
-			v, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]), 64)
-			if err != nil {
-				p.t.Fatal(err)
-			}
-			sum, found = sum+v, true
+		if line[0] == '#' {
+			continue
+		}
+		i := strings.LastIndexByte(line, ' ')
+		v, err := strconv.ParseFloat(strings.TrimSpace(line[i+1:]), 64)
+		if err != nil {
+			p.t.Fatalf("metrics of %s: %v", p.name, err)
+		}
+		all[line[:i]] = v
+		if name, _, labels := strings.Cut(line[:i], "{"); labels {
+			all[name] += v
 		}
 	}
+	return all
+}
+
+// metric is one of them.
+func (p *proc) metric(name string) float64 {
+	p.t.Helper()
+	v, found := p.metrics()[name]
 	if !found {
 		p.t.Fatalf("%s has no metric %s", p.name, name)
 	}
-	return sum
+	return v
 }
 
 // stop asks the program to end and demands that it does so cleanly.
@@ -140,6 +154,46 @@ func (p *proc) stop() {
 	case <-time.After(wait):
 		p.t.Errorf("%s does not end", p.name)
 	}
+}
+
+// descriptors is how many files and sockets a process has open; Linux only.
+func descriptors(t testing.TB, pid int) int {
+	t.Helper()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+// memory is a size of a process in bytes, by its name in /proc/<pid>/status;
+// 0 where there is no /proc.
+func memory(t testing.TB, pid int, what string) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), what+":")
+	kb, err := strconv.Atoi(strings.Fields(rest + " ?")[0])
+	if err != nil {
+		t.Fatalf("%s of process %d: %v", what, pid, err)
+	}
+	return kb << 10
+}
+
+// testSeed is another one for each run, or that of SLUICE_TEST_SEED.
+func testSeed(t testing.TB) uint64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("SLUICE_TEST_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("SLUICE_TEST_SEED: %v", err)
+		}
+	}
+	t.Logf("seed %d", seed)
+	return seed
 }
 
 var plainClient = &http.Client{Timeout: wait, Transport: &http.Transport{DisableKeepAlives: true}}

@@ -107,9 +107,18 @@ func newFleet(t testing.TB, nats interface{ URL() string }, change func(*bridge.
 	return f
 }
 
+// addrs are where clients connect.
+func (f *fleet) addrs() (all []string) {
+	for _, n := range f.nodes {
+		all = append(all, n.Addr().String())
+	}
+	return all
+}
+
 // roamer is a client that comes and goes, to any node, as a browser does.
 type roamer struct {
-	f     *fleet
+	addrs []string // of nodes
+	pad   string   // at the end of each message
 	query string
 	takes func(channel string) bool
 	rng   *rand.Rand
@@ -127,8 +136,8 @@ type roamer struct {
 
 // visit connects once and reads until the deadline, or done.
 func (r *roamer) visit(ctx context.Context, done func() bool) error {
-	node := r.f.nodes[r.rng.IntN(len(r.f.nodes))]
-	st, err := sseclient.Open(ctx, "http://"+node.Addr().String()+"/events?"+r.query, sseclient.Options{LastEventID: r.id})
+	addr := r.addrs[r.rng.IntN(len(r.addrs))]
+	st, err := sseclient.Open(ctx, "http://"+addr+"/events?"+r.query, sseclient.Options{LastEventID: r.id})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -137,7 +146,8 @@ func (r *roamer) visit(ctx context.Context, done func() bool) error {
 	}
 	defer st.Close()
 	r.ups++
-	r.trace = append(r.trace, fmt.Sprintf("%s visit %s %s", time.Now().Format("05.000"), node.Addr(), r.id))
+	r.trace = append([]string(nil), r.trace[max(0, len(r.trace)-8):]...) // it may live for long
+	r.trace = append(r.trace, fmt.Sprintf("%s visit %s %s", time.Now().Format("05.000"), addr, r.id))
 	back := map[string]bool{} // channels heard of since
 	repeats := false          // told that more than that may come again
 	for !done() {
@@ -164,7 +174,7 @@ func (r *roamer) visit(ctx context.Context, done func() bool) error {
 			clear(back)
 			clear(r.safe)
 		case ev.Name == "" && ev.HasData:
-			name, number, _ := strings.Cut(strings.TrimSuffix(ev.Data, r.f.pad), " ")
+			name, number, _ := strings.Cut(strings.TrimSuffix(ev.Data, r.pad), " ")
 			n, err := strconv.Atoi(number)
 			if err != nil || !r.takes(name) {
 				return fmt.Errorf("unexpected %.60q", ev.Data)
@@ -205,18 +215,14 @@ func (r *roamer) visit(ctx context.Context, done func() bool) error {
 func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Context)) {
 	t := f.t
 	t.Helper()
-	seed := rand.Uint64()
-	if text := os.Getenv("SLUICE_TEST_SEED"); text != "" {
-		seed, _ = strconv.ParseUint(text, 10, 64)
-	}
-	t.Logf("seed %d", seed)
+	seed := testSeed(t)
 	const channels = 24
 	name := func(i int) string { return fmt.Sprintf("roam:%d:%d", i%3, i) }
 	var sent [channels]atomic.Int64
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var all []*roamer
 	for i := range clients {
-		r := &roamer{f: f, rng: rand.New(rand.NewPCG(seed, uint64(i)+1)), next: map[string]int{}, safe: map[string]int{}, gaps: map[string]int{}}
+		r := &roamer{addrs: f.addrs(), pad: f.pad, rng: rand.New(rand.NewPCG(seed, uint64(i)+1)), next: map[string]int{}, safe: map[string]int{}, gaps: map[string]int{}}
 		q := url.Values{}
 		var mine []string
 		for range 1 + rng.IntN(5) {

@@ -69,7 +69,7 @@ type Clients struct {
 	reached chan struct{}
 	now     int64 // Unix nanoseconds, of the batch in work
 
-	mu   sync.Mutex // guards late
+	mu   sync.Mutex // guards conns while they are opened, and late
 	late *hdrhistogram.Histogram
 }
 
@@ -117,7 +117,9 @@ func Open(addr string, o Options) (*Clients, error) {
 			c.Close()
 			return nil, fmt.Errorf("client %d: %w", i, err)
 		}
+		c.mu.Lock() // epoll orders this and the reading, but the race detector does not know it
 		c.conns[i].fd, c.conns[i].channel = int32(fd), int32(o.Channel(i))
+		c.mu.Unlock()
 		if frozen {
 			continue
 		}
