@@ -15,9 +15,12 @@ import (
 
 const (
 	// deadAfter is how long the link to Redis may be silent. A ping is sent
-	// every pingEvery, so silence means that the link is dead.
-	deadAfter = 3 * time.Second
-	pingEvery = time.Second
+	// every pingEvery, so silence means that the link is dead. It is looked for
+	// watchedEvery: a deadline for each read would cost a sixth of the bridge's
+	// time for a message.
+	deadAfter    = 3 * time.Second
+	pingEvery    = time.Second
+	watchedEvery = pingEvery / 4
 	// subscribeBatch bounds the arguments of one SUBSCRIBE.
 	subscribeBatch = 512
 )
@@ -59,7 +62,7 @@ func (s *source) wait(ctx context.Context, b *redisconn.Backoff) bool {
 // listen makes one subscription and reads it until the first error. After an
 // error the connection is never read again: a frame may have been cut in the
 // middle, and its rest could pose as another message.
-func (s *source) listen(ctx context.Context, backoff *redisconn.Backoff) error {
+func (s *source) listen(ctx context.Context, backoff *redisconn.Backoff) (err error) {
 	ps := s.client.Subscribe(ctx)
 	defer ps.Close()
 	// A read under way does not hear of the context.
@@ -80,17 +83,24 @@ func (s *source) listen(ctx context.Context, backoff *redisconn.Backoff) error {
 		names = names[n:]
 	}
 	ctx, stop := context.WithCancel(ctx)
-	pinged := make(chan struct{})
-	go func() {
-		defer close(pinged)
-		s.ping(ctx, ps)
+	var heard atomic.Uint64
+	watched := make(chan error, 1)
+	go func() { watched <- watch(ctx, ps, &heard) }()
+	defer func() {
+		stop()
+		if why := <-watched; why != nil {
+			err = why
+		}
 	}()
-	defer func() { stop(); <-pinged }()
+	// The first reads take away the deadline that go-redis set for its greeting; the
+	// others leave it at that.
+	timeout := time.Duration(0)
 	for {
-		m, err := ps.ReceiveTimeout(ctx, deadAfter)
+		m, err := ps.ReceiveTimeout(ctx, timeout)
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
+		heard.Add(1)
 		switch m := m.(type) {
 		case *redis.Message:
 			if s.plan.takes(m.Channel, m.Pattern) {
@@ -102,6 +112,7 @@ func (s *source) listen(ctx context.Context, backoff *redisconn.Backoff) error {
 				return errors.New("subscription was repeated: the connection had broken")
 			}
 			if expect--; expect == 0 {
+				timeout = -1
 				s.up.Store(true)
 				if s.links.Add(1) > 1 {
 					s.lost()
@@ -113,17 +124,32 @@ func (s *source) listen(ctx context.Context, backoff *redisconn.Backoff) error {
 	}
 }
 
-func (s *source) ping(ctx context.Context, ps *redis.PubSub) {
-	tick := time.NewTicker(pingEvery)
+// watch pings Redis, and closes the subscription, which ends the read under way, when
+// nothing was heard for too long. It returns why, or nil when the context ends.
+func watch(ctx context.Context, ps *redis.PubSub, heard *atomic.Uint64) error {
+	tick := time.NewTicker(watchedEvery)
 	defer tick.Stop()
+	last, at, pinged := uint64(0), time.Now(), time.Now()
 	for {
 		select {
 		case <-tick.C:
-			if ps.Ping(ctx) != nil {
-				return // the reader gets the error, too
-			}
 		case <-ctx.Done():
-			return
+			return nil
+		}
+		now := time.Now()
+		if n := heard.Load(); n != last {
+			last, at = n, now
+		}
+		var err error
+		if now.Sub(at) >= deadAfter {
+			err = fmt.Errorf("nothing heard for %s", deadAfter)
+		} else if now.Sub(pinged) >= pingEvery {
+			pinged = now
+			err = ps.Ping(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			ps.Close()
+			return err
 		}
 	}
 }
