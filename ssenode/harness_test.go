@@ -231,9 +231,15 @@ func base(n *Node) string { return "http://" + n.Addr().String() }
 // open connects and reads up to the connected event.
 func open(t testing.TB, n *Node, path string) *sseclient.Stream {
 	t.Helper()
+	return resume(t, n, path, "")
+}
+
+// resume is open for a client that comes back with an id.
+func resume(t testing.TB, n *Node, path, id string) *sseclient.Stream {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	s, err := sseclient.Open(ctx, base(n)+path, sseclient.Options{})
+	s, err := sseclient.Open(ctx, base(n)+path, sseclient.Options{LastEventID: id})
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
@@ -297,6 +303,28 @@ func short(s string) string {
 	}
 	b, _ := json.Marshal(s)
 	return string(b)
+}
+
+// stop ends the upstream's NATS server, without any pulse until it is back.
+func (u *upstream) stop() {
+	u.t.Helper()
+	u.quiet(true)
+	if err := u.server.Stop(); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+// restart starts it again, with an empty stream of which no node has heard yet.
+func (u *upstream) restart(nodes ...*Node) {
+	u.t.Helper()
+	if err := u.server.Restart(); err != nil {
+		u.t.Fatal(err)
+	}
+	until(u.t, "the test is connected again", u.nc.IsConnected)
+	for _, n := range nodes {
+		until(u.t, "the node is connected again", n.nc.IsConnected)
+	}
+	u.createStream()
 }
 
 // until waits for a condition.

@@ -253,17 +253,9 @@ func TestOldIDsAfterTheStreamHasGrown(t *testing.T) {
 		u.publish("a", fmt.Sprint("old ", i))
 		old = append(old, want(t, s, "", fmt.Sprint("old ", i)).ID)
 	}
-	u.quiet(true)
-	if err := u.server.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	u.stop()
 	until(t, "both notice", func() bool { return !u.nc.IsConnected() && !n.nc.IsConnected() })
-	if err := u.server.Restart(); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the test is connected again", u.nc.IsConnected)
-	until(t, "the node is connected again", n.nc.IsConnected)
-	u.createStream()
+	u.restart(n)
 	u.pulse("e2")
 	u.publish("b:1", "new")
 	for i := range 50 { // also what came before the node knew
@@ -292,16 +284,10 @@ func TestOldIDsAfterTheStreamHasGrown(t *testing.T) {
 func TestConnectedBeforeTheStreamWasFound(t *testing.T) {
 	u := newUpstream(t)
 	u.publish("a", "of before")
-	if err := u.server.Stop(); err == nil {
-		u.quiet(true)
-	}
+	u.stop()
 	n := startNodeUnready(t, u, func(c *Config) { c.Routes = route.Table{} })
 	s := open(t, n, "/events?channel=a&channel=b")
-	if err := u.server.Restart(); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the test is connected", u.nc.IsConnected)
-	u.createStream()
+	u.restart()
 	u.publish("a", "while nobody knew")
 	u.pulse("e7")
 	if g := wantGap(t, s, gapUpstream); fmt.Sprint(g.Channels) != "[a]" {

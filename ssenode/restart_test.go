@@ -20,19 +20,11 @@ func TestNATSRestart(t *testing.T) {
 		if ev := want(t, s, "", "before"); !strings.HasPrefix(ev.ID, "e1-") {
 			t.Errorf("id %q", ev.ID)
 		}
-		u.quiet(true)
-		if err := u.server.Stop(); err != nil {
-			t.Fatal(err)
-		}
+		u.stop()
 		until(t, "the node notices", func() bool { return n.ready() != nil })
 		// Who connects meanwhile gets the head and waits like the others.
 		late := open(t, n, "/events?channel=a")
-		if err := u.server.Restart(); err != nil {
-			t.Fatal(err)
-		}
-		until(t, "the test is connected again", u.nc.IsConnected)
-		until(t, "the node is connected again", n.nc.IsConnected)
-		u.createStream()
+		u.restart(n)
 		u.pulse("e2")
 		until(t, "the node knows the new epoch", func() bool { return *n.epoch.Load() == "e2" })
 		settle(t, n)
@@ -55,24 +47,16 @@ func TestNATSRestart(t *testing.T) {
 // A node may start before NATS, and before there is a stream.
 func TestStartsBeforeItsUpstream(t *testing.T) {
 	u := newUpstream(t)
-	u.quiet(true)
-	if err := u.server.Stop(); err != nil {
-		t.Fatal(err)
-	}
+	u.stop()
 	n := startNodeUnready(t, u, nil)
 	if err := n.ready(); err == nil {
 		t.Error("ready without NATS")
 	}
 	s := open(t, n, "/events?channel=a")
-	if err := u.server.Restart(); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the test is connected", u.nc.IsConnected)
-	until(t, "the node is connected", n.nc.IsConnected)
+	u.restart(n)
 	if err := n.ready(); err == nil {
 		t.Error("ready without a pulse")
 	}
-	u.createStream()
 	u.pulse("e9")
 	until(t, "ready", func() bool { return n.ready() == nil })
 	settle(t, n)

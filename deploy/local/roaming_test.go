@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,196 +15,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/redis/go-redis/v9"
 
 	"sluice/bridge"
 	"sluice/shared/embedded"
-	"sluice/shared/redisconn"
-	"sluice/shared/route"
-	"sluice/shared/sseclient"
-	"sluice/shared/wire"
-	"sluice/shared/worker"
-	"sluice/ssenode"
 )
-
-// fleet is a bridge and three nodes in this process, each node behind a hop of
-// its own to NATS that a test can cut.
-type fleet struct {
-	t      testing.TB
-	client redis.UniversalClient
-	nodes  []*ssenode.Node
-	hops   []*embedded.Proxy
-	pad    string // at the end of each message
-}
-
-// roamRoutes keep enough for clients that are away for as long as a server.
-var roamRoutes, _ = route.Parse("roam:> history=50000/10m")
-
-// newFleet starts it all. One NATS server is put behind hops.
-func newFleet(t testing.TB, nats interface{ URL() string }, change func(*bridge.Config)) *fleet {
-	t.Helper()
-	f := &fleet{t: t}
-	redisServer := embedded.TestRedis(t)
-	var err error
-	if f.client, err = redisconn.Open(redisServer.URL(), redisconn.Options{Worker: "test"}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.client.Close() })
-	run := func(w interface{ Run(context.Context) error }) {
-		ctx, cancel := context.WithCancel(context.Background())
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if err := w.Run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-		t.Cleanup(func() { cancel(); wg.Wait() })
-	}
-	for i := range 3 {
-		c := worker.Default[ssenode.Config]()
-		c.Admin.Addr, c.SSENode.Addr = "127.0.0.1:0", "127.0.0.1:0"
-		c.SSENode.Name = fmt.Sprint("n", i+1)
-		c.SSENode.DrainDelay, c.SSENode.DrainTime = 0, 0
-		c.SSENode.Linger = 200 * time.Millisecond // channels come and go
-		c.SSENode.RingBytes = 8 << 10             // and are soon only in the stream
-		c.SSENode.Heartbeat = time.Second
-		c.NATS.URL = nats.URL()
-		if server, one := nats.(interface{ Addr() string }); one {
-			hop := embedded.TestProxy(t, server.Addr())
-			f.hops = append(f.hops, hop)
-			c.NATS.URL = "nats://" + hop.Addr()
-		}
-		c.Routes = *roamRoutes
-		n, err := ssenode.New(c, embedded.TestLog(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		run(n)
-		f.nodes = append(f.nodes, n)
-	}
-	c := worker.Default[bridge.Config]()
-	c.Admin.Addr = "127.0.0.1:0"
-	c.Redis.URL, c.NATS.URL = redisServer.URL(), nats.URL()
-	c.Bridge.Pulse = 250 * time.Millisecond
-	c.Routes = *roamRoutes
-	if change != nil {
-		change(&c)
-	}
-	b, err := bridge.New(c, embedded.TestLog(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	run(b)
-	for _, n := range f.nodes {
-		until(t, "a node is ready", func() bool {
-			code, _ := fetch(t, "http://"+n.AdminAddr().String()+"/readyz")
-			return code == 200
-		})
-	}
-	return f
-}
-
-// addrs are where clients connect.
-func (f *fleet) addrs() (all []string) {
-	for _, n := range f.nodes {
-		all = append(all, n.Addr().String())
-	}
-	return all
-}
-
-// roamer is a client that comes and goes, to any node, as a browser does.
-type roamer struct {
-	addrs []string // of nodes
-	pad   string   // at the end of each message
-	query string
-	takes func(channel string) bool
-	rng   *rand.Rand
-	id    string
-	// next is the number expected of each channel, safe what it was at the last
-	// id: between the two a return may begin.
-	next, safe map[string]int
-	steps, ups int
-	got        int // messages
-	// has counts messages, each once; read by the publisher.
-	has   atomic.Int64
-	trace []string
-	gaps  map[string]int
-}
-
-// visit connects once and reads until the deadline, or done.
-func (r *roamer) visit(ctx context.Context, done func() bool) error {
-	addr := r.addrs[r.rng.IntN(len(r.addrs))]
-	st, err := sseclient.Open(ctx, "http://"+addr+"/events?"+r.query, sseclient.Options{LastEventID: r.id})
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return fmt.Errorf("connect: %w", err)
-	}
-	defer st.Close()
-	r.ups++
-	r.trace = append([]string(nil), r.trace[max(0, len(r.trace)-8):]...) // it may live for long
-	r.trace = append(r.trace, fmt.Sprintf("%s visit %s %s", time.Now().Format("05.000"), addr, r.id))
-	back := map[string]bool{} // channels heard of since
-	repeats := false          // told that more than that may come again
-	for !done() {
-		ev, err := st.Next(ctx)
-		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-			return nil
-		}
-		if err != nil {
-			return nil // the node closed it, for a reason of its own
-		}
-		r.steps++
-		switch {
-		case ev.Name == "gap":
-			var g struct{ Reason string }
-			if err := json.Unmarshal([]byte(ev.Data), &g); err != nil {
-				return err
-			}
-			r.gaps[g.Reason]++
-			if g.Reason != "upstream" {
-				return fmt.Errorf("gap %s", ev.Data)
-			}
-			// Everything since a pulse before its position comes again.
-			repeats = true
-			clear(back)
-			clear(r.safe)
-		case ev.Name == "" && ev.HasData:
-			name, number, _ := strings.Cut(strings.TrimSuffix(ev.Data, r.pad), " ")
-			n, err := strconv.Atoi(number)
-			if err != nil || !r.takes(name) {
-				return fmt.Errorf("unexpected %.60q", ev.Data)
-			}
-			next, known := r.next[name]
-			switch {
-			case !known && r.id == "":
-			case !back[name] && n <= next && (n >= r.safe[name] || repeats):
-			case n == next:
-			default:
-				return fmt.Errorf("%.60s with id %q: expected %d (%d was safe, first since the return: %v, position %s) %q", ev.Data, ev.ID, next, r.safe[name], !back[name], r.id, r.trace[max(0, len(r.trace)-8):])
-			}
-			back[name] = true
-			r.has.Add(int64(max(0, n+1-next)))
-			r.next[name] = n + 1
-			r.got++
-		}
-		if ev.HasID {
-			r.trace = append(r.trace, fmt.Sprintf("%s %s %.60q %q", time.Now().Format("05.000"), ev.ID, ev.Data, ev.Comment))
-			if a, err := wire.ParseID(ev.ID); err != nil {
-				return err
-			} else if b, err := wire.ParseID(r.id); err == nil && a.Epoch == b.Epoch && a.Seq < b.Seq && !repeats {
-				return fmt.Errorf("position goes back from %s with %+v %q", r.id, ev, r.trace[max(0, len(r.trace)-8):])
-			}
-			r.id = ev.ID
-			// What was given without an id before this visit may still come again.
-			for name := range back {
-				r.safe[name] = r.next[name]
-			}
-		}
-	}
-	return nil
-}
 
 // roam lets clients come and go while numbered messages are published on
 // channels that appear and disappear, with fault going on beside, and checks
@@ -396,20 +207,6 @@ func long(short time.Duration) time.Duration {
 		}
 	}
 	return short
-}
-
-func startNATS(t testing.TB, o embedded.NATSOptions) *embedded.NATS {
-	t.Helper()
-	n, err := embedded.StartNATS(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := n.Shutdown(); err != nil {
-			t.Error(err)
-		}
-	})
-	return n
 }
 
 // Clients come and go over three nodes, under load.
