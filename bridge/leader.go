@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -283,10 +284,33 @@ type ack struct {
 	} `json:"error"`
 }
 
+// plainAck reads the answer to a message that was stored, as the server writes it:
+// {"stream":"NAME","seq":N}. It returns 0 for any other. (Package json took an eighth
+// of the bridge's time.)
+func plainAck(data []byte) (seq uint64) {
+	if !bytes.HasPrefix(data, []byte(`{"stream":"`)) {
+		return 0
+	}
+	_, rest, _ := bytes.Cut(data, []byte(`","seq":`))
+	digits, ok := bytes.CutSuffix(rest, []byte("}"))
+	if !ok {
+		return 0
+	}
+	seq, err := strconv.ParseUint(string(digits), 10, 64)
+	if err != nil {
+		return 0 // there is more in it than these two
+	}
+	return seq
+}
+
+// parseAck reads an answer of the stream; an error of the stream's is one here.
 func parseAck(m *nats.Msg) (ack, error) {
 	var a ack
 	if s := m.Header.Get("Status"); s != "" {
 		return a, fmt.Errorf("no stream answers (%s)", s)
+	}
+	if a.Seq = plainAck(m.Data); a.Seq != 0 {
+		return a, nil
 	}
 	if err := json.Unmarshal(m.Data, &a); err != nil {
 		return a, fmt.Errorf("answer %.100q: %w", m.Data, err)
