@@ -53,15 +53,15 @@ type dispatcher struct {
 	markTail   uint64 // sequence of the last gap mark
 	reconnects uint64 // of the NATS connection, when last looked
 	checking   bool
-	again      bool        // check once more when done
-	flooded    bool        // the inbox was full since it began
-	pulses     []*nats.Msg // that came meanwhile
-	unlearned  []*topic    // to be learned when done
-	early      int         // bytes of messages of topics that are not learned
-	headTime   time.Time   // of the pulse at head, by the bridge's clock
-	term       uint64      // of that pulse
-	pulsed     time.Time   // when a pulse came last, or the stream was asked
-	unsettled  map[*topic]struct{}
+	again      bool                // check once more when done
+	flooded    bool                // the inbox was full since it began
+	pulses     []*nats.Msg         // that came meanwhile
+	unlearned  []*topic            // to be learned when done
+	early      int                 // bytes of messages of topics that are not learned
+	headTime   time.Time           // of the pulse at head, by the bridge's clock
+	term       uint64              // of that pulse
+	pulsed     time.Time           // when a pulse came last, or the stream was asked
+	unsettled  map[*topic]struct{} // whose place is known, and that wait for a pulse
 	throttled  throttled
 	rings      ringLog
 	out        [][]op // by loop

@@ -65,8 +65,17 @@ func newUpstream(t testing.TB) *upstream {
 			t.Error(err)
 		}
 	})
-	u := &upstream{t: t, server: server, names: wire.Stream{Name: "SLUICE", Prefix: "sluice"}}
-	if u.nc, err = nats.Connect(server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond)); err != nil {
+	u := upstreamAt(t, server.URL(), pulseEvery)
+	u.server = server
+	return u
+}
+
+// upstreamAt is an upstream on a server that the test has started.
+func upstreamAt(t testing.TB, url string, pulseEvery time.Duration) *upstream {
+	t.Helper()
+	u := &upstream{t: t, names: wire.Stream{Name: "SLUICE", Prefix: "sluice"}}
+	var err error
+	if u.nc, err = nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(u.nc.Close)
@@ -77,7 +86,7 @@ func newUpstream(t testing.TB) *upstream {
 	u.pulse("e1")
 	done := make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() { u.beat(done) })
+	wg.Go(func() { u.beat(done, pulseEvery) })
 	t.Cleanup(func() { close(done); wg.Wait() })
 	return u
 }
@@ -85,8 +94,8 @@ func newUpstream(t testing.TB) *upstream {
 // pulseEvery is the time between two pulses.
 const pulseEvery = 50 * time.Millisecond
 
-func (u *upstream) beat(done <-chan struct{}) {
-	tick := time.NewTicker(pulseEvery)
+func (u *upstream) beat(done <-chan struct{}, every time.Duration) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {

@@ -44,6 +44,7 @@ type hub struct {
 	topics map[string]*topic             // by subject
 	bySub  map[*nats.Subscription]*topic // of patterns with wildcards
 	idle   []*topic                      // without clients, by the time they became so
+	busy   int                           // topics that have clients
 	wild   wild
 	n      uint64 // number of the newest frame; written by the dispatcher under the read lock
 
@@ -73,7 +74,9 @@ func (h *hub) join(want []channel.Pattern, s *session) (n uint64, wait []chan st
 			err = e
 			break
 		}
-		t.refs++
+		if t.refs++; t.refs == 1 {
+			h.busy++
+		}
 		t.byLoop[s.loop.index].sessions++
 		if s.wrap {
 			t.wraps.Add(1)
@@ -145,6 +148,7 @@ func (h *hub) leave(s *session) {
 			t.wraps.Add(-1)
 		}
 		if t.refs == 0 {
+			h.busy--
 			t.idle = time.Now().Add(h.linger).UnixNano()
 			h.idle = append(h.idle, t)
 		}
@@ -201,10 +205,5 @@ func (h *hub) all() []*topic { return slices.Collect(maps.Values(h.topics)) }
 func (h *hub) counts() (topics, watched int) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	for _, t := range h.topics {
-		if t.refs > 0 {
-			watched++
-		}
-	}
-	return len(h.topics), watched
+	return len(h.topics), h.busy
 }

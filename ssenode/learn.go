@@ -2,6 +2,7 @@ package ssenode
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,6 +16,10 @@ type learner struct {
 
 	mu   sync.Mutex // guards list
 	list []*topic
+
+	// fewer is how often the number of topics asked for at a time is halved; it is
+	// of run's goroutine.
+	fewer int
 }
 
 // add never blocks.
@@ -31,7 +36,7 @@ func (l *learner) add(t *topic) {
 func (l *learner) take() []*topic {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := min(len(l.list), lastCount)
+	n := min(len(l.list), max(1, lastCount>>l.fewer))
 	batch := l.list[:n:n]
 	if l.list = l.list[n:]; n == 0 {
 		l.list = nil
@@ -111,14 +116,31 @@ func (l *learner) learn(ctx context.Context, batch []*topic) bool {
 			}
 		}
 	}
-	ok := false
+	ok, late := false, false
 	d.call(ctx, func() {
 		if ok = d.life.Load() == life; ok {
+			late = slices.ContainsFunc(places, func(p learnt) bool { return p.upTo < d.head.Load() })
 			d.learned(places)
 		}
 	})
+	l.pace(late)
 	return ok
 }
+
+// pace has fewer topics asked for at a time when an answer came too late: a pulse was
+// checked meanwhile, and all have to be asked for again. Pulses come early when much is
+// written, some milliseconds after one another, and a long answer takes as long.
+func (l *learner) pace(late bool) {
+	switch {
+	case late:
+		l.fewer = min(l.fewer+1, mostlyFewer)
+	case l.fewer > 0:
+		l.fewer--
+	}
+}
+
+// mostlyFewer is how often a batch is halved at most: 15 are left of 1,000.
+const mostlyFewer = 6
 
 // learnt is where a topic stands in the stream: its last message, when the stream
 // ended at upTo.

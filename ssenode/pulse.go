@@ -127,11 +127,19 @@ func (d *dispatcher) unsettleAll() {
 	d.tell(func(l *loop) { l.unsettle() })
 }
 
-// unsettle withholds ids of the topic until a pulse after the sequence.
+// unsettle withholds ids of the topic until a pulse after the sequence. While its
+// place is not known no pulse can settle it, so it is not among those that every
+// pulse looks at: of a million topics begun anew a pulse would take as long as the
+// next one takes to come, and the learner, whose answers a pulse makes old, would
+// never get on.
 func (d *dispatcher) unsettle(t *topic, after uint64) {
 	t.settled.Store(0)
 	t.settleAfter = after
-	d.unsettled[t] = struct{}{}
+	if t.chain.learned {
+		d.unsettled[t] = struct{}{}
+	} else {
+		delete(d.unsettled, t)
+	}
 }
 
 // restart begins anew in another epoch: nothing that was known of the stream

@@ -30,6 +30,7 @@ type throttle struct {
 	held bool
 	seq  uint64
 	data []byte
+	at   int // in the queue
 }
 
 // keep returns false when the event goes now, and else holds it back.
@@ -77,20 +78,30 @@ func (q *throttled) due(d *dispatcher, now time.Time) {
 	}
 }
 
-// forget drops what is held back of a topic.
+// forget drops what is held back of a topic. After a reconnection it is called for
+// all topics, so it looks at the topic's own channels only, where there is one.
 func (q *throttled) forget(d *dispatcher, t *topic) {
-	for i := 0; i < len(q.queue); {
-		if c := q.queue[i]; c.topic == t {
-			if c.held {
-				d.tell(func(l *loop) { t.on(l).owed-- })
+	switch {
+	case !t.throttles:
+	case t.literal:
+		if c := q.channels[throttleKey{t, t.subject()}]; c != nil {
+			q.remove(d, c)
+		}
+	default:
+		for key, c := range q.channels {
+			if key.topic == t {
+				q.remove(d, c)
 			}
-			heap.Remove(&q.queue, i)
-			delete(q.channels, c.throttleKey)
-			i = 0
-		} else {
-			i++
 		}
 	}
+}
+
+func (q *throttled) remove(d *dispatcher, c *throttle) {
+	if t := c.topic; c.held {
+		d.tell(func(l *loop) { t.on(l).owed-- })
+	}
+	heap.Remove(&q.queue, c.at)
+	delete(q.channels, c.throttleKey)
 }
 
 // arm sets the timer for the next that is due.
@@ -107,10 +118,16 @@ type throttleQueue []*throttle
 
 func (q throttleQueue) Len() int           { return len(q) }
 func (q throttleQueue) Less(i, k int) bool { return q[i].due.Before(q[k].due) }
-func (q throttleQueue) Swap(i, k int)      { q[i], q[k] = q[k], q[i] }
+
+func (q throttleQueue) Swap(i, k int) {
+	q[i], q[k] = q[k], q[i]
+	q[i].at, q[k].at = i, k
+}
 
 func (q *throttleQueue) Push(x any) {
-	*q = append(*q, x.(*throttle))
+	c := x.(*throttle)
+	c.at = len(*q)
+	*q = append(*q, c)
 }
 
 func (q *throttleQueue) Pop() any {

@@ -1,0 +1,122 @@
+package ssenode
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"sluice/shared/channel"
+)
+
+// What happens at each pulse, or for each topic after a reconnection, must not
+// look at all topics: of a million of them it would be all that a node does.
+
+// newTopics makes topics of a dispatcher without NATS.
+func newTopics(t *testing.T, n int) (*dispatcher, []*topic) {
+	t.Helper()
+	d := &dispatcher{hub: &hub{topics: map[string]*topic{}}, stats: &stats{}, unsettled: map[*topic]struct{}{}}
+	d.learner = &learner{d: d, kick: make(chan struct{}, 1)}
+	var list []*topic
+	for i := range n {
+		p, err := channel.Exact(fmt.Sprintf("user:%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tp := &topic{pattern: p, literal: true, throttles: true}
+		tp.ready.Store(&always)
+		d.hub.topics[tp.subject()] = tp
+		list = append(list, tp)
+	}
+	return d, list
+}
+
+// A topic that is begun anew is not among those that each pulse looks at until
+// its place is known; then the next pulse settles it.
+func TestPulseLooksAtLearned(t *testing.T) {
+	d, list := newTopics(t, 10)
+	for _, tp := range list {
+		tp.chain.learned = true
+		d.unsettle(tp, 1)
+	}
+	d.relearn(list)
+	if len(d.unsettled) > 0 {
+		t.Errorf("a pulse looks at %d topics whose place is not known", len(d.unsettled))
+	}
+	d.learned([]learnt{{topic: list[3], upTo: 5}})
+	if len(d.unsettled) != 1 {
+		t.Errorf("a pulse looks at %d topics, want the one that was learned", len(d.unsettled))
+	}
+	d.settle(5)
+	if list[3].settled.Load() != 0 {
+		t.Error("settled by a pulse from before its place was known")
+	}
+	d.settle(6)
+	for i, tp := range list {
+		if is := tp.settled.Load() != 0; is != (i == 3) {
+			t.Errorf("topic %d settled: %v", i, is)
+		}
+	}
+	if len(d.unsettled) > 0 {
+		t.Errorf("%d topics are still looked at", len(d.unsettled))
+	}
+}
+
+// What is held back of one topic is forgotten, what is held back of others stays
+// and comes in its time.
+func TestThrottleForgets(t *testing.T) {
+	d, list := newTopics(t, 100)
+	now := time.Now()
+	for i, tp := range list {
+		for range 2 { // the second one is held back
+			d.throttled.keep(d, tp, tp.subject(), 1, nil, time.Duration(100-i)*time.Second, now)
+		}
+	}
+	for _, tp := range list[:50] {
+		d.throttled.forget(d, tp)
+		d.throttled.forget(d, tp) // nothing is left of it
+	}
+	if n := len(d.throttled.channels); n != 50 || len(d.throttled.queue) != n {
+		t.Fatalf("%d channels and %d in the queue, want 50", n, len(d.throttled.queue))
+	}
+	for i, c := range d.throttled.queue {
+		if c.at != i || d.throttled.channels[c.throttleKey] != c {
+			t.Errorf("place %d of the queue has the channel of place %d", i, c.at)
+		}
+	}
+	if first := d.throttled.queue[0].topic; first != list[99] {
+		t.Errorf("%s is due first, want %s", first.name(), list[99].name())
+	}
+}
+
+// A learner whose answers come too late asks for fewer topics at a time, and for more
+// again when they are in time; none is left out.
+func TestLearnerPace(t *testing.T) {
+	d, list := newTopics(t, 3000)
+	for _, tp := range list {
+		d.learner.add(tp)
+	}
+	taken := map[*topic]bool{}
+	for i, c := range []struct {
+		late bool
+		want int
+	}{{true, 1000}, {true, 500}, {false, 250}, {false, 500}, {false, 750}} {
+		batch := d.learner.take()
+		if len(batch) != c.want {
+			t.Errorf("batch %d has %d topics, want %d", i, len(batch), c.want)
+		}
+		for _, tp := range batch {
+			taken[tp] = true
+		}
+		d.learner.pace(c.late)
+	}
+	if len(taken) != len(list) {
+		t.Errorf("%d of %d topics were taken", len(taken), len(list))
+	}
+	for range 100 {
+		d.learner.pace(true)
+	}
+	d.learner.add(list[0])
+	if batch := d.learner.take(); len(batch) != 1 {
+		t.Errorf("at its slowest it takes %d topics", len(batch))
+	}
+}
