@@ -191,7 +191,7 @@ func number(v float64) string {
 
 // print shows a table in Markdown.
 func print(all []measured) {
-	fmt.Println("| scenario | sluice | plain net/http + go-redis | raw loop |")
+	fmt.Println("| scenario | sluice | plain net/http + go-redis | raw loop, or bare |")
 	fmt.Println("|---|---|---|---|")
 	var order []string
 	rows := map[string]map[string]string{}

@@ -115,7 +115,7 @@ func idle(channels, each int) func(context.Context, *target, sizes) (result, err
 			return nil, err
 		}
 		defer c.Close()
-		time.Sleep(4 * settleTime)
+		time.Sleep(4 * settleTime) // the node gives memory back after some seconds of calm
 		after, err := rss(t.server)
 		return result{memory: float64(after-before) / 1024 / float64(channels*each)}, err
 	}
