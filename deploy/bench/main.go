@@ -65,6 +65,13 @@ func run(args []string) error {
 
 // serve is a yardstick in a process of its own.
 func serve(what, addr, to string) error {
+	var control net.Listener
+	var err error
+	if what == "raw" { // before the port that tells that it runs
+		if control, err = net.Listen("tcp", to); err != nil {
+			return err
+		}
+	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
@@ -76,10 +83,6 @@ func serve(what, addr, to string) error {
 		return yard.Receive(ln, to)
 	case "publish":
 		return publishAlone(ln, to)
-	}
-	control, err := net.Listen("tcp", to)
-	if err != nil {
-		return err
 	}
 	return yard.Raw(ln, control)
 }

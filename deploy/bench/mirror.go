@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -18,7 +17,6 @@ import (
 
 	"sluice/deploy/bench/load"
 	"sluice/deploy/bench/yard"
-	"sluice/shared/embedded"
 	"sluice/shared/wire"
 )
 
@@ -65,46 +63,33 @@ func (t *tools) pipelined() (*target, error) {
 
 // mirroring starts Redis, NATS and a worker whose HTTP port tells by a counter how
 // many messages it has handled.
-func (t *tools) mirroring(counter string, worker func(redisURL, natsURL, addr string) (*exec.Cmd, error)) (*target, error) {
-	dir, err := os.MkdirTemp(t.dir, "run-")
+func (t *tools) mirroring(counter string, worker func(redisURL, natsURL, addr string) (*exec.Cmd, error)) (_ *target, err error) {
+	var stop stops
+	defer func() {
+		if err != nil {
+			stop.run()
+		}
+	}()
+	r, n, err := t.servers(&stop)
 	if err != nil {
-		return nil, err
-	}
-	r, err := embedded.StartRedisProcess(context.Background(), dir)
-	if err != nil {
-		return nil, err
-	}
-	n, err := embedded.StartNATSProcess(context.Background(), t.nats, embedded.NATSProcessOptions{Dir: dir})
-	if err != nil {
-		_ = r.Kill()
 		return nil, err
 	}
 	addr := freeAddr()
 	w, err := worker(r.URL(), n.URL(), addr)
 	if err != nil {
-		_ = r.Kill()
-		_ = n.Kill()
 		return nil, err
 	}
+	stop.add(func() { end(w) })
 	flood, closeFlood, err := newFlood(r.URL())
-	out := &target{
-		server: w.Process.Pid, flood: flood,
+	if err != nil {
+		return nil, err
+	}
+	stop.add(closeFlood)
+	return &target{
+		server: w.Process.Pid, flood: flood, stop: stop.run,
 		count: func() (uint64, error) { return counted("http://"+addr+"/metrics", counter) },
 		procs: []proc{{"redis", r.Pid()}, {"nats", n.Pid()}, {"worker", w.Process.Pid}},
-		stop: func() {
-			closeFlood()
-			end(w)
-			_ = n.Kill()
-			_ = r.Kill()
-			os.RemoveAll(dir)
-		},
-	}
-	if err != nil {
-		closeFlood = func() {}
-		out.stop()
-		return nil, err
-	}
-	return out, nil
+	}, nil
 }
 
 // newFlood publishes batches to Redis at next to no cost: the bytes are made once, and

@@ -36,6 +36,14 @@ type sizes struct {
 
 func (s sizes) of(n int) int { return max(1, int(float64(n)*s.share)) }
 
+// clients scales so many clients on each of so many channels.
+func (s sizes) clients(channels, each int) (int, int) {
+	if channels > 1 {
+		return s.of(channels), each
+	}
+	return channels, s.of(each)
+}
+
 // result has what was measured, by what it is.
 type result map[string]float64
 
@@ -94,12 +102,7 @@ const settleTime = 1500 * time.Millisecond
 
 func idle(channels, each int) func(context.Context, *target, sizes) (result, error) {
 	return func(_ context.Context, t *target, s sizes) (result, error) {
-		channels, each := channels, each
-		if channels > 1 {
-			channels = s.of(channels)
-		} else {
-			each = s.of(each)
-		}
+		channels, each := s.clients(channels, each)
 		warm, err := open(t, 10, 1)
 		if err != nil {
 			return nil, err
@@ -115,7 +118,7 @@ func idle(channels, each int) func(context.Context, *target, sizes) (result, err
 			return nil, err
 		}
 		defer c.Close()
-		time.Sleep(4 * settleTime) // the node gives memory back after some seconds of calm
+		time.Sleep(time.Duration(1+3*s.share) * settleTime) // the node gives memory back after some seconds of calm
 		after, err := rss(t.server)
 		return result{memory: float64(after-before) / 1024 / float64(channels*each)}, err
 	}
@@ -185,12 +188,7 @@ func (f *flow) measure(ctx context.Context, d time.Duration) (perSecond, cost fl
 
 func burst(channels, each, window int) func(context.Context, *target, sizes) (result, error) {
 	return func(ctx context.Context, t *target, s sizes) (result, error) {
-		channels, each := channels, each
-		if channels > 1 {
-			channels = s.of(channels)
-		} else {
-			each = s.of(each)
-		}
+		channels, each := s.clients(channels, each)
 		c, err := open(t, channels, each)
 		if err != nil {
 			return nil, err

@@ -144,47 +144,63 @@ func publisher(url string) (func(context.Context, []message) error, func(), erro
 	}, func() { client.Close() }, nil
 }
 
-// sluice starts Redis, NATS, a bridge and a node with default settings.
-func (t *tools) sluice(env ...string) (*target, error) {
+// stops ends what was started, the last first.
+type stops []func()
+
+func (s *stops) add(f func()) { *s = append(*s, f) }
+
+func (s *stops) run() {
+	for i := len(*s) - 1; i >= 0; i-- {
+		(*s)[i]()
+	}
+	*s = nil
+}
+
+// servers starts Redis and NATS.
+func (t *tools) servers(stop *stops) (r, n *embedded.Process, err error) {
 	dir, err := os.MkdirTemp(t.dir, "run-")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var stops []func()
-	stop := func() {
-		for i := len(stops) - 1; i >= 0; i-- {
-			stops[i]()
+	stop.add(func() { os.RemoveAll(dir) })
+	if r, err = embedded.StartRedisProcess(context.Background(), dir); err != nil {
+		return nil, nil, err
+	}
+	stop.add(func() { _ = r.Kill() })
+	if n, err = embedded.StartNATSProcess(context.Background(), t.nats, embedded.NATSProcessOptions{Dir: dir}); err != nil {
+		return nil, nil, err
+	}
+	stop.add(func() { _ = n.Kill() })
+	return r, n, nil
+}
+
+// sluice starts Redis, NATS, a bridge and a node with default settings.
+func (t *tools) sluice(env ...string) (_ *target, err error) {
+	var stop stops
+	defer func() {
+		if err != nil {
+			stop.run()
 		}
-		os.RemoveAll(dir)
-	}
-	r, err := embedded.StartRedisProcess(context.Background(), dir)
+	}()
+	r, n, err := t.servers(&stop)
 	if err != nil {
 		return nil, err
 	}
-	stops = append(stops, func() { _ = r.Kill() })
-	n, err := embedded.StartNATSProcess(context.Background(), t.nats, embedded.NATSProcessOptions{Dir: dir})
-	if err != nil {
-		stop()
-		return nil, err
-	}
-	stops = append(stops, func() { _ = n.Kill() })
 	bridgeAdmin, nodeAdmin, nodeAddr := freeAddr(), freeAddr(), freeAddr()
 	env = append(env, "REDIS_URL="+r.URL(), "NATS_URL="+n.URL(), "LOG_LEVEL=error")
 	b, err := start(t.bridge, "http://"+bridgeAdmin+"/readyz", append(env, "ADMIN_ADDR="+bridgeAdmin))
 	if err != nil {
-		stop()
 		return nil, err
 	}
-	stops = append(stops, func() { end(b) })
+	stop.add(func() { end(b) })
 	startNode := func() (*exec.Cmd, error) {
 		return start(t.node, "http://"+nodeAdmin+"/readyz", append(env, "ADMIN_ADDR="+nodeAdmin, "SSENODE_ADDR="+nodeAddr))
 	}
 	s, err := startNode()
 	if err != nil {
-		stop()
 		return nil, err
 	}
-	stops = append(stops, func() { end(s) })
+	stop.add(func() { end(s) })
 	restart := func() (time.Duration, error) {
 		end(s)
 		begin := time.Now()
@@ -196,12 +212,11 @@ func (t *tools) sluice(env ...string) (*target, error) {
 	}
 	publish, closePublisher, err := publisher(r.URL())
 	if err != nil {
-		stop()
 		return nil, err
 	}
-	stops = append(stops, closePublisher)
+	stop.add(closePublisher)
 	return &target{
-		name: "sluice", addr: nodeAddr, admin: nodeAdmin, server: s.Process.Pid, publish: publish, restart: restart, stop: stop,
+		name: "sluice", addr: nodeAddr, admin: nodeAdmin, server: s.Process.Pid, publish: publish, restart: restart, stop: stop.run,
 		procs: []proc{{"redis", r.Pid()}, {"nats", n.Pid()}, {"bridge", b.Process.Pid}, {"node", s.Process.Pid}},
 	}, nil
 }
