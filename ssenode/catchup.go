@@ -13,7 +13,7 @@ const chunk = 64 << 10
 func (s *session) catchUp() {
 	l := s.loop
 	if s.given == 0 && len(s.rest) > 0 && s.poll == nil && s.upToDate() && s.advances() {
-		s.rest = s.position(s.rest) // its first, in one write with its greeting
+		s.rest = s.position(slices.Clip(s.rest)) // its first, in one write with its greeting
 	}
 	for !s.closed && s.behind {
 		if !s.writeRest() {

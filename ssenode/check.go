@@ -137,6 +137,9 @@ func (d *dispatcher) checked(c *checked) {
 	}
 	if d.again {
 		d.again = false
+		if d.flooded { // perhaps also after that was told
+			d.markLive(gapDropped)
+		}
 		d.check("something was missed meanwhile")
 		return
 	}

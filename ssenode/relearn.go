@@ -31,7 +31,7 @@ func (d *dispatcher) relearn(topics []*topic) {
 		if t.literal {
 			t.chain.had = r.upTo
 		} else {
-			d.rings.empty(t, d.hub.n)
+			d.emptyRing(t)
 		}
 		d.stats.relearned.Add(1)
 	}
@@ -100,12 +100,19 @@ func (s *session) beginAnew() {
 	}
 }
 
+// emptyRing takes a number of its own: a client that has the newest frame, and so is
+// behind at its number, has not what is missing.
+func (d *dispatcher) emptyRing(t *topic) {
+	d.hub.n++
+	d.rings.empty(t, d.hub.n)
+}
+
 // known tells where the topic stands, and lets sessions begin on it: it has
 // everything up to the head, so that none of its messages comes after one of
 // another topic that a pulse has vouched for.
 func (d *dispatcher) known(t *topic, last uint64) {
 	if had := t.chain.had; had != 0 && last > had {
-		d.rings.empty(t, d.hub.n)
+		d.emptyRing(t)
 	}
 	t.mu.Lock()
 	if t.ring.known = d.hub.n + 1; last > t.chain.had {

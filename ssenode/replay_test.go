@@ -423,3 +423,24 @@ func TestLiveWhileLearning(t *testing.T) {
 	})
 	wants(t, s, "3", "2")
 }
+
+// A client can be behind at the number of the newest frame. When a ring is emptied
+// because something before that number is missing, such a client must not take
+// itself for complete.
+func TestEmptiedRingIsNoticed(t *testing.T) {
+	d := &dispatcher{hub: &hub{n: 7}}
+	p, err := channel.Exact("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tp := &topic{pattern: p, literal: true}
+	tp.ready.Store(&always)
+	tp.chain.had = 5
+	d.known(tp, 6)
+	if _, _, ok := tp.ring.after(nil, 7, d.hub.n, chunk); ok {
+		t.Error("the client at number 7 misses nothing")
+	}
+	if tp.ring.known <= d.hub.n {
+		t.Errorf("known from number %d on, and numbers have come to %d", tp.ring.known, d.hub.n)
+	}
+}

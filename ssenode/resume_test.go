@@ -2,6 +2,7 @@ package ssenode
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -215,6 +216,21 @@ func TestUnknownIDs(t *testing.T) {
 	u.quiet(false)
 	u.publish("a", "next")
 	want(t, s, "", "next")
+}
+
+// A gap names channels as the client does, whatever is in their names.
+func TestGapNames(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	for _, name := range []string{"user:1", "a b,c;d=ø", "x.y*%", ""} {
+		s := open(t, n, "/events?channel="+url.QueryEscape(name))
+		settle(t, n)
+		u.store(wire.GapToken, wire.Mark{Epoch: "e1", Term: 1, Reason: wire.GapUpstream, Time: time.Now()}.Encode())
+		if g := wantGap(t, s, gapUpstream); len(g.Channels) != 1 || g.Channels[0] != name {
+			t.Errorf("gap of %q names %q", name, g.Channels)
+		}
+		s.Close()
+	}
 }
 
 // While the link to Redis was down events were lost: clients hear of it in its

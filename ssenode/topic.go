@@ -64,7 +64,13 @@ func (t *topic) on(l *loop) *localTopic {
 }
 
 // name is the channel, or the pattern's text.
-func (t *topic) name() string { return t.pattern.String() }
+func (t *topic) name() string {
+	if t.literal {
+		name, _ := channel.FromSubject(t.subject()) // checked when it was subscribed
+		return name
+	}
+	return t.pattern.String()
+}
 
 // client is a session's place in a topic's list.
 type client struct {
