@@ -270,7 +270,7 @@ func (p *paper) publishAll(names []string) {
 }
 
 func (p *paper) nats() (rss int64, cpu time.Duration) {
-	rss, cpu, err := p.server.Usage()
+	rss, cpu, err := embedded.Usage(p.server.Pid())
 	if err != nil {
 		p.b.Fatal(err)
 	}

@@ -28,9 +28,9 @@ func (t *topic) await(s *session) {
 	s.waiting = true
 }
 
-// known returns who waited for the topic's place in the stream. The caller holds
-// the topic's lock.
-func (t *topic) known() []*session {
+// takeWaiting returns who waited for the topic's place in the stream, to be woken.
+// The caller holds the topic's lock.
+func (t *topic) takeWaiting() []*session {
 	p := t.past
 	if p == nil {
 		return nil
@@ -43,7 +43,7 @@ func (t *topic) known() []*session {
 	return waiting
 }
 
-// tidy lets go of a past with nothing in it.
+// tidy lets go of a past with nothing in it. The caller holds the topic's lock.
 func (t *topic) tidy() {
 	if p := t.past; p != nil && !p.fetching && len(p.waiting) == 0 && len(p.stretches) == 0 && p.tail == nil {
 		t.past = nil

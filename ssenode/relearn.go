@@ -118,7 +118,7 @@ func (d *dispatcher) known(t *topic, last uint64) {
 	if t.ring.known = d.hub.n + 1; last > t.chain.had {
 		t.ring.from = last
 	}
-	waiting := t.known()
+	waiting := t.takeWaiting()
 	t.mu.Unlock()
 	wake(waiting)
 	t.nowReady()

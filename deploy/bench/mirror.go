@@ -17,6 +17,7 @@ import (
 
 	"sluice/deploy/bench/load"
 	"sluice/deploy/bench/yard"
+	"sluice/shared/embedded"
 	"sluice/shared/wire"
 )
 
@@ -63,33 +64,25 @@ func (t *tools) pipelined() (*target, error) {
 
 // mirroring starts Redis, NATS and a worker whose HTTP port tells by a counter how
 // many messages it has handled.
-func (t *tools) mirroring(counter string, worker func(redisURL, natsURL, addr string) (*exec.Cmd, error)) (_ *target, err error) {
-	var stop stops
-	defer func() {
+func (t *tools) mirroring(counter string, worker func(redisURL, natsURL, addr string) (*exec.Cmd, error)) (*target, error) {
+	return t.on(func(r, n *embedded.Process, stop *stops) (*target, error) {
+		addr := freeAddr()
+		w, err := worker(r.URL(), n.URL(), addr)
 		if err != nil {
-			stop.run()
+			return nil, err
 		}
-	}()
-	r, n, err := t.servers(&stop)
-	if err != nil {
-		return nil, err
-	}
-	addr := freeAddr()
-	w, err := worker(r.URL(), n.URL(), addr)
-	if err != nil {
-		return nil, err
-	}
-	stop.add(func() { end(w) })
-	flood, closeFlood, err := newFlood(r.URL())
-	if err != nil {
-		return nil, err
-	}
-	stop.add(closeFlood)
-	return &target{
-		server: w.Process.Pid, flood: flood, stop: stop.run,
-		count: func() (uint64, error) { return counted("http://"+addr+"/metrics", counter) },
-		procs: []proc{{"redis", r.Pid()}, {"nats", n.Pid()}, {"worker", w.Process.Pid}},
-	}, nil
+		stop.add(func() { end(w) })
+		flood, closeFlood, err := newFlood(r.URL())
+		if err != nil {
+			return nil, err
+		}
+		stop.add(closeFlood)
+		return &target{
+			server: w.Process.Pid, flood: flood,
+			count: func() (uint64, error) { return counted("http://"+addr+"/metrics", counter) },
+			procs: []proc{{"redis", r.Pid()}, {"nats", n.Pid()}, {"worker", w.Process.Pid}},
+		}, nil
+	})
 }
 
 // newFlood publishes batches to Redis at next to no cost: the bytes are made once, and

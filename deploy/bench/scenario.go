@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sluice/deploy/bench/load"
+	"sluice/shared/embedded"
 )
 
 // scenario is one thing that is measured.
@@ -109,7 +110,7 @@ func idle(channels, each int) func(context.Context, *target, sizes) (result, err
 		}
 		warm.Close()
 		time.Sleep(settleTime)
-		before, err := rss(t.server)
+		before, _, err := embedded.Usage(t.server)
 		if err != nil {
 			return nil, err
 		}
@@ -119,7 +120,7 @@ func idle(channels, each int) func(context.Context, *target, sizes) (result, err
 		}
 		defer c.Close()
 		time.Sleep(time.Duration(1+3*s.share) * settleTime) // the node gives memory back after some seconds of calm
-		after, err := rss(t.server)
+		after, _, err := embedded.Usage(t.server)
 		return result{memory: float64(after-before) / 1024 / float64(channels*each)}, err
 	}
 }
@@ -232,7 +233,7 @@ func frozen(reading, stuck int) func(context.Context, *target, sizes) (result, e
 			if err != nil {
 				return 0, 0, err
 			}
-			used, err := rss(t.server)
+			used, _, err := embedded.Usage(t.server)
 			return perSecond, float64(used), err
 		}
 		alone, before, err := with(0)

@@ -3,9 +3,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -156,36 +153,44 @@ func (s *stops) run() {
 	*s = nil
 }
 
-// servers starts Redis and NATS.
-func (t *tools) servers(stop *stops) (r, n *embedded.Process, err error) {
-	dir, err := os.MkdirTemp(t.dir, "run-")
-	if err != nil {
-		return nil, nil, err
-	}
-	stop.add(func() { os.RemoveAll(dir) })
-	if r, err = embedded.StartRedisProcess(context.Background(), dir); err != nil {
-		return nil, nil, err
-	}
-	stop.add(func() { _ = r.Kill() })
-	if n, err = embedded.StartNATSProcess(context.Background(), t.nats, embedded.NATSProcessOptions{Dir: dir}); err != nil {
-		return nil, nil, err
-	}
-	stop.add(func() { _ = n.Kill() })
-	return r, n, nil
-}
-
-// sluice starts Redis, NATS, a bridge and a node with default settings.
-func (t *tools) sluice(env ...string) (_ *target, err error) {
+// on starts Redis and NATS, and a target on them. It ends with what was added to stop.
+func (t *tools) on(build func(r, n *embedded.Process, stop *stops) (*target, error)) (_ *target, err error) {
 	var stop stops
 	defer func() {
 		if err != nil {
 			stop.run()
 		}
 	}()
-	r, n, err := t.servers(&stop)
+	dir, err := os.MkdirTemp(t.dir, "run-")
 	if err != nil {
 		return nil, err
 	}
+	stop.add(func() { os.RemoveAll(dir) })
+	r, err := embedded.StartRedisProcess(context.Background(), dir)
+	if err != nil {
+		return nil, err
+	}
+	stop.add(func() { _ = r.Kill() })
+	n, err := embedded.StartNATSProcess(context.Background(), t.nats, embedded.NATSProcessOptions{Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	stop.add(func() { _ = n.Kill() })
+	out, err := build(r, n, &stop)
+	if err != nil {
+		return nil, err
+	}
+	out.stop = stop.run
+	return out, nil
+}
+
+// sluice starts Redis, NATS, a bridge and a node with default settings.
+func (t *tools) sluice(env ...string) (*target, error) {
+	return t.on(func(r, n *embedded.Process, stop *stops) (*target, error) { return t.workers(r, n, stop, env) })
+}
+
+// workers starts a bridge and a node.
+func (t *tools) workers(r, n *embedded.Process, stop *stops, env []string) (*target, error) {
 	bridgeAdmin, nodeAdmin, nodeAddr := freeAddr(), freeAddr(), freeAddr()
 	env = append(env, "REDIS_URL="+r.URL(), "NATS_URL="+n.URL(), "LOG_LEVEL=error")
 	b, err := start(t.bridge, "http://"+bridgeAdmin+"/readyz", append(env, "ADMIN_ADDR="+bridgeAdmin))
@@ -216,7 +221,7 @@ func (t *tools) sluice(env ...string) (_ *target, err error) {
 	}
 	stop.add(closePublisher)
 	return &target{
-		name: "sluice", addr: nodeAddr, admin: nodeAdmin, server: s.Process.Pid, publish: publish, restart: restart, stop: stop.run,
+		name: "sluice", addr: nodeAddr, admin: nodeAdmin, server: s.Process.Pid, publish: publish, restart: restart,
 		procs: []proc{{"redis", r.Pid()}, {"nats", n.Pid()}, {"bridge", b.Process.Pid}, {"node", s.Process.Pid}},
 	}, nil
 }
@@ -279,43 +284,11 @@ func (t *tools) raw() (*target, error) {
 func (t *target) cpu() (time.Duration, error) {
 	var all time.Duration
 	for _, p := range t.procs {
-		used, err := cpuOf(p.pid)
+		_, used, err := embedded.Usage(p.pid)
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", p.name, err)
 		}
 		all += used
 	}
 	return all, nil
-}
-
-// cpuOf reads user and system time of a process, in ticks of 10 ms.
-func cpuOf(pid int) (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// The name before it is in parentheses and may hold anything.
-	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(fields) < 13 {
-		return 0, errors.New("/proc/PID/stat is too short")
-	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
-}
-
-// rss reads how much memory of a process is resident, in bytes.
-func rss(pid int) (int64, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if value, ok := strings.CutPrefix(s.Text(), "VmRSS:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
-			return kb << 10, err
-		}
-	}
-	return 0, errors.New("no VmRSS")
 }

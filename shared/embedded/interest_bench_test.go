@@ -151,7 +151,7 @@ func (in *interest) empty() {
 
 func usage(b *testing.B, p *Process) (rss int64, cpu time.Duration) {
 	b.Helper()
-	rss, cpu, err := p.Usage()
+	rss, cpu, err := Usage(p.Pid())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -13,6 +13,6 @@ import (
 func dieWithParent(*exec.Cmd) {}
 
 // Usage is for Linux only.
-func (*Process) Usage() (rss int64, cpu time.Duration, err error) {
+func Usage(int) (rss int64, cpu time.Duration, err error) {
 	return 0, 0, errors.ErrUnsupported
 }

@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"sluice/shared/embedded"
-
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+
+	"sluice/shared/embedded"
 )
 
 // lines is a log that tests can read while it is written.

@@ -87,7 +87,8 @@ type Engine interface {
 	// Listener is how to listen for connections that are to be given to Take. stuck
 	// bounds how long sent bytes may stay unacknowledged; 0: as the system has it.
 	Listener(stuck time.Duration) net.ListenConfig
-	// Take makes a connection the engine's own. Any goroutine.
+	// Take makes a connection the engine's own. Any goroutine. stuck is what the
+	// listener had: the portable engine looks to it by itself.
 	Take(c net.Conn, stuck time.Duration) (Socket, error)
 	// KeepsConn tells whether the net.Conn given to Take must stay open; the
 	// caller closes it otherwise.
