@@ -37,8 +37,12 @@ func TestRedisSentinel(tb testing.TB, args ...string) *RedisSentinel {
 	r := &RedisSentinel{Name: "sluice", clients: map[*Process]*redis.Client{}}
 	master := TestRedisProcess(tb, args...)
 	port := strconv.Itoa(master.port)
-	replica := TestRedisProcess(tb, append([]string{"--replicaof", "127.0.0.1 " + port}, args...)...)
-	r.Servers = []*Process{master, replica}
+	r.Servers = []*Process{master, TestRedisProcess(tb, args...)}
+	for _, p := range r.Servers {
+		r.clients[p] = TestRedisClient(tb, p)
+	}
+	// Not on the command line: when it is started again, it is a master as any.
+	must(tb, r.clients[r.Servers[1]].Do(tb.Context(), "replicaof", "127.0.0.1", port).Err())
 	config := fmt.Sprintf(`sentinel monitor %[1]s 127.0.0.1 %[2]s 2
 sentinel down-after-milliseconds %[1]s 1000
 sentinel failover-timeout %[1]s 5000
@@ -53,8 +57,6 @@ sentinel failover-timeout %[1]s 5000
 			return []string{file, "--sentinel", "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir}
 		})
 		r.Sentinels = append(r.Sentinels, ended(tb, p, err))
-	}
-	for _, p := range append(r.Servers[:2:2], r.Sentinels...) {
 		r.clients[p] = TestRedisClient(tb, p)
 	}
 	r.wait(tb, "the sentinels know each other and the replica", r.known)

@@ -16,6 +16,7 @@ import (
 type fake struct {
 	addr   string
 	silent atomic.Bool // takes everything, answers nothing
+	conns  atomic.Int32
 
 	mu      sync.Mutex // guards the following fields
 	answers map[string]string
@@ -42,7 +43,12 @@ func newFake(t *testing.T, id string) *fake {
 				return
 			}
 			wg.Go(func() { <-t.Context().Done(); c.Close() })
-			wg.Go(func() { f.serve(c); c.Close() })
+			f.conns.Add(1)
+			wg.Go(func() {
+				f.serve(c)
+				c.Close()
+				f.conns.Add(-1)
+			})
 		}
 	})
 	t.Cleanup(func() { l.Close(); wg.Wait() })

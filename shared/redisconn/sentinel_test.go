@@ -2,6 +2,7 @@ package redisconn
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -92,7 +93,7 @@ func TestHomeFollowsTheMaster(t *testing.T) {
 		role, _ := second.role(t.Context())
 		return role == "slave"
 	})
-	mentions(t, h.Check(t.Context(), second), "replica")
+	mentions(t, h.Check(t.Context(), second), second.Addr)
 	if err := h.Check(t.Context(), third); err != nil {
 		t.Error(err)
 	}
@@ -198,13 +199,40 @@ func TestSentinelsHaveTheirOwnLogin(t *testing.T) {
 	sentinels, url := threeSentinels(t, a.addr)
 	url = strings.Replace(url, "redis://", "redis://su:sp@", 1) + "&username=u&password=p"
 	find(t, openHome(t, url))
-	const hello = "hello 2 auth "
-	if !a.was(hello+"u p") || a.was(hello+"su sp") {
-		t.Errorf("the server heard %q", a.heard)
+	heard := func(f *fake, login string) bool { return f.was("hello 2 auth " + login) }
+	if !heard(a, "u p") || heard(a, "su sp") {
+		t.Error("the server did not hear its own login")
 	}
 	for _, s := range sentinels {
-		if !s.was(hello+"su sp") || s.was(hello+"u p") {
-			t.Errorf("a sentinel heard %q", s.heard)
+		// Two that agree are enough, so the third may be asked a little later.
+		eventually(t, "a sentinel hears its own login", func() bool { return heard(s, "su sp") })
+		if heard(s, "u p") {
+			t.Error("a sentinel heard the server's login")
 		}
+	}
+}
+
+func TestCloseEndsAllConnections(t *testing.T) {
+	a := newFake(t, "a")
+	sentinels, url := threeSentinels(t, a.addr)
+	h := openHome(t, url)
+	s := find(t, h)
+	if err := h.Check(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, f := range append(sentinels[:], a) {
+		eventually(t, "no connection is left", func() bool { return f.conns.Load() == 0 })
+	}
+	if _, err := h.Find(t.Context()); !errors.Is(err, redis.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+	if err := h.Check(t.Context(), s); err != nil {
+		t.Errorf("who is closed knows nothing: %v", err)
 	}
 }
