@@ -77,7 +77,7 @@ func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct
 	}
 	for i := range s.subs {
 		t := s.subs[i].topic
-		s.owing = s.owing || t.throttles && (len(s.subs) > 1 || !t.literal)
+		s.owing = s.owing || t.throttles
 	}
 	return s, wait, nil
 }

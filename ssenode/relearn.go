@@ -42,10 +42,10 @@ func (d *dispatcher) relearn(topics []*topic) {
 
 // begin lets the topic's place in the stream be learned.
 func (d *dispatcher) begin(t *topic) {
+	d.throttled.release(d, t, time.Now())
 	t.mu.Lock()
 	t.ring.known = 0
 	t.mu.Unlock()
-	d.throttled.forget(d, t)
 	d.forgetEarly(&t.chain)
 	t.chain = chain{}
 	d.unsettle(t, 0)
@@ -72,9 +72,6 @@ func (l *loop) relearn(list []relearnt) {
 			if s.turning {
 				x, replayed := &s.progress[c.sub], s.subs[c.sub].replayed
 				x.at, x.given = max(replayed, r.upTo), r.tails
-				if r.topic.throttles { // what was held back is replayed
-					x.at = max(replayed, s.seq)
-				}
 			}
 		}
 	}
@@ -92,7 +89,11 @@ func (s *session) beginAnew() {
 	s.replays()
 	s.turning, s.cursor, s.pos = true, l.n, l.seq
 	for i := range s.subs {
-		s.progress[i].at = max(s.subs[i].replayed, l.seq)
+		at := l.seq
+		if lt := s.subs[i].topic.on(l); lt.owed > 0 && lt.held != 0 && s.subs[i].topic.literal {
+			at = min(at, lt.held-1) // of a pattern see raise
+		}
+		s.progress[i].at = max(s.subs[i].replayed, at)
 	}
 	if !s.unsettled {
 		s.unsettled = true

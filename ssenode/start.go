@@ -50,6 +50,9 @@ func (s *session) begin() {
 func (s *session) resume(st *start) {
 	s.replayFrom(st.from.Seq)
 	s.given, s.back = s.seq, s.seq
+	if s.holdsBack() {
+		s.whole = 0 // whatever pulses have vouched for when it came
+	}
 	s.raise()
 	for _, m := range *s.loop.marks.Load() {
 		if m.since != 0 && m.since < st.from.Seq && st.from.Seq < m.seq {

@@ -20,7 +20,7 @@ func (s *session) settled() bool {
 
 // owesOld tells whether a session that begins may still get something lower than
 // what it is given before: messages of a topic that came while its place in the
-// stream was being learned.
+// stream was being learned, or what throttle= held back.
 func (s *session) owesOld() bool {
 	for i := range s.subs {
 		t := s.subs[i].topic
