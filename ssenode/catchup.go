@@ -27,7 +27,7 @@ func (s *session) catchUp() {
 			s.afterRestart()
 			continue
 		case s.start != nil:
-			if s.waiting {
+			if s.waiting || l.lags() {
 				return
 			}
 			s.begin()

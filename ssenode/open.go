@@ -71,10 +71,12 @@ func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct
 	s.subs = make([]sub, 0, len(r.want))
 	// Read before it joins: everything that is given out to it is later.
 	s.first = n.dispatch.head.Load()
-	s.seq, s.whole = s.first, s.first
 	if s.cursor, wait, err = n.hub.join(r.want, s); err != nil {
 		return nil, nil, err
 	}
+	// The stream may have begun anew between the two.
+	s.first = min(s.first, n.dispatch.head.Load())
+	s.seq, s.whole = s.first, s.first
 	for i := range s.subs {
 		t := s.subs[i].topic
 		s.owing = s.owing || t.throttles

@@ -296,12 +296,12 @@ func (s *session) beat(text []byte) {
 
 // advances tells whether there is a newer position to be given than the last.
 func (s *session) advances() bool {
-	return s.loop.verified > s.given && s.vouched() && s.loop.epoch() != ""
+	return s.loop.verified > s.given && s.vouched() && s.loop.epoch != ""
 }
 
 // position appends a block with nothing but the newest position.
 func (s *session) position(b []byte) []byte {
 	verified := s.loop.verified
 	s.seq, s.given = max(s.seq, verified), verified
-	return append(appendID(b, wire.ID{Epoch: s.loop.epoch(), Seq: verified}), '\n')
+	return append(appendID(b, wire.ID{Epoch: s.loop.epoch, Seq: verified}), '\n')
 }
