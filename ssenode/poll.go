@@ -139,7 +139,9 @@ func (n *Node) servePoll(ctx *fasthttp.RequestCtx, r *request) {
 	}
 	s.poll = c
 	n.await(wait, time.Now().Add(flushLimit))
-	s.start = n.startOf(r, s)
+	if n.prepare(r, s) {
+		n.resolve(s)
+	}
 	n.stats.polls.Add(1)
 	if !s.loop.adopt(s) {
 		n.hub.leave(s)
