@@ -119,12 +119,21 @@ func (l *learner) learn(ctx context.Context, batch []*topic) bool {
 	ok, late := false, false
 	d.call(ctx, func() {
 		if ok = d.life.Load() == life; ok {
-			late = slices.ContainsFunc(places, func(p learnt) bool { return p.upTo < d.head.Load() })
+			late = d.late(places)
 			d.learned(places)
 		}
 	})
 	l.pace(late)
 	return ok
+}
+
+// late tells whether a pulse was checked while the places were asked for, as they were
+// unless a channel has no history.
+func (d *dispatcher) late(places []learnt) bool {
+	head := d.head.Load()
+	return slices.ContainsFunc(places, func(p learnt) bool {
+		return p.upTo < head && !(p.topic.literal && p.topic.live)
+	})
 }
 
 // pace has fewer topics asked for at a time when an answer came too late: a pulse was

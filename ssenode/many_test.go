@@ -128,3 +128,23 @@ func TestLearnerPace(t *testing.T) {
 		t.Errorf("at its slowest it takes %d topics", len(batch))
 	}
 }
+
+// Channels without history never have to be asked for again, whatever pulses came
+// meanwhile, and so are no reason to ask for fewer.
+func TestLearnerPaceOfLive(t *testing.T) {
+	d, list := newTopics(t, 2)
+	d.head.Store(9)
+	list[0].live = true
+	for _, c := range []struct {
+		places []learnt
+		want   bool
+	}{
+		{[]learnt{{topic: list[0], upTo: 8}}, false},
+		{[]learnt{{topic: list[0], upTo: 8}, {topic: list[1], upTo: 9}}, false},
+		{[]learnt{{topic: list[0], upTo: 8}, {topic: list[1], upTo: 8}}, true},
+	} {
+		if is := d.late(c.places); is != c.want {
+			t.Errorf("late: %v, want %v", is, c.want)
+		}
+	}
+}

@@ -169,6 +169,7 @@ func (s *session) also(frames []*frame) {
 		s.poll.take(frames, s)
 		return
 	}
+	s.rest = slices.Clip(s.rest) // it may be part of a frame that others share
 	for _, f := range frames {
 		s.rest = append(s.rest, s.bytesOf(f)...)
 	}
