@@ -2,6 +2,7 @@ package ssenode
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -40,6 +41,30 @@ func (d *dispatcher) relearn(topics []*topic) {
 	}
 	if len(list) > 0 {
 		d.tell(func(l *loop) { l.relearn(list) })
+	}
+}
+
+// sliceOf is how many topics are begun anew at a time, when that is all of them: a
+// million take seconds, in which messages have to be looked at.
+const sliceOf = 500
+
+// beginSome begins a part of the stale topics anew. What comes on the others meanwhile
+// is given out as it is at other times, if the chain has no hole, but without ids: no
+// pulse is checked, and so nothing vouched for, before all are begun anew.
+func (d *dispatcher) beginSome() {
+	n := min(len(d.stale), sliceOf)
+	topics := slices.DeleteFunc(d.stale[:n:n], func(t *topic) bool {
+		return d.hub.topics[t.subject()] != t // its last client has left
+	})
+	d.stale = d.stale[n:]
+	d.relearn(topics)
+	if len(d.stale) > 0 {
+		return
+	}
+	d.stale = nil
+	d.tell(func(l *loop) { l.withhold(false) })
+	if d.answer != nil {
+		d.checked(d.answer)
 	}
 }
 
