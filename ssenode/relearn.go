@@ -4,6 +4,10 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/wire"
 )
 
 // A topic of which something was missed, or may have been, is begun anew: its
@@ -197,15 +201,49 @@ func (d *dispatcher) learned(places []learnt) {
 			d.learner.add(t)
 			continue
 		}
-		c.learned, c.known, c.tail = true, max(p.upTo, p.last), p.last
+		c.learned = true
 		if !t.literal {
 			c.tails = map[string]uint64{}
 		}
-		early := d.forgetEarly(c)
-		d.unsettle(t, max(p.upTo, p.last, head))
-		d.known(t, p.last)
+		early, last, all := d.forgetEarly(c), p.last, max(p.upTo, p.last)
+		if t.literal && continues(early, c.had, last) {
+			// What the stream has more than was here has come live meanwhile: nothing was
+			// missed, and the ring is good.
+			last = c.had
+			c.known, c.tail = last, last
+			for len(early) > 0 && sequence(early[0]) <= all {
+				d.message(t, early[0], now)
+				early = early[1:]
+			}
+		}
+		c.known, c.tail = all, max(c.tail, last)
+		d.unsettle(t, max(all, head))
+		d.known(t, last)
 		for _, m := range early {
 			d.message(t, m, now)
 		}
 	}
+}
+
+func sequence(m *nats.Msg) uint64 { return number(m.Header, wire.HeaderSequence) }
+
+// continues tells whether messages of a channel, in their order, go on where it was
+// complete, without a hole up to the last one.
+func continues(list []*nats.Msg, had, last uint64) bool {
+	if had == 0 || last <= had {
+		return false
+	}
+	for _, m := range list {
+		switch seq := sequence(m); {
+		case seq <= had:
+		case number(m.Header, wire.HeaderLastSequence) > had:
+			return false
+		default:
+			had = seq
+		}
+		if had >= last {
+			return true
+		}
+	}
+	return false
 }
