@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -202,6 +204,26 @@ func TestTakeoverFromOneWithoutRedis(t *testing.T) {
 	}
 }
 
+// A refused message is not in the stream. If the leader dies before it has told the
+// clients, the next one does.
+func TestTakeoverTellsOfRefused(t *testing.T) {
+	p := newPair(t, nil)
+	hot(t, p.second)
+	p.publish("c:big1", strings.Repeat("x", 1<<20))
+	until(t, "the first mark", func() bool { return len(p.marks()) == 1 })
+	p.publish("c:big2", strings.Repeat("x", 1<<20)) // told in a second
+	p.publish("c:0", "after")
+	p.want("c:0", "after")
+	p.natsOfFirst.Mute.Store(true)
+	until(t, "the second leads", p.second.leader.leads.Load)
+	until(t, "clients are told", func() bool {
+		return slices.ContainsFunc(p.marks(), func(m wire.Mark) bool { return slices.Contains(m.Subjects, "c.big2") })
+	})
+	if n := p.second.stats.takeovers[exact].Load(); n != 1 {
+		t.Errorf("%d exact takeovers", n)
+	}
+}
+
 // Who takes over without knowing where the last leader was tells everybody.
 func TestColdTakeover(t *testing.T) {
 	r := newRig(t, embedded.NATSOptions{})
@@ -213,9 +235,17 @@ func TestColdTakeover(t *testing.T) {
 	})
 	r.publish("c:0", "0")
 	r.want("c:0", "0")
+	// The first one counts what the second does not hear of.
+	for range 2000 {
+		r.publish("x:1", "x")
+		time.Sleep(500 * time.Microsecond)
+	}
 	until(t, "the second knows why it is cold", func() bool { return errors.Is(second.leader.state.Load().why, errOtherPlan) })
 	stop()
 	until(t, "the second leads", second.leader.leads.Load)
+	for range 2000 {
+		r.want("x:1", "x")
+	}
 	r.publish("c:0", "1")
 	r.want("c:0", "1")
 	if list := r.marks(); len(list) != 1 || list[0].Reason != wire.GapUpstream || list[0].Subjects != nil {
