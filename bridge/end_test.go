@@ -50,6 +50,7 @@ func (r *rig) expire() {
 // The last message of the stream has expired: what stands before it still tells the
 // epoch and the term.
 func TestEndHasExpired(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	for range 2 {
 		_, stop := r.lead(nil)
@@ -87,6 +88,7 @@ func (r *rig) asLeader(under int) *leader {
 // What the stream has not got stays in the window, whatever else stands at its end,
 // or the epoch is a new one, which all clients are told.
 func TestNothingIsTakenForStored(t *testing.T) {
+	t.Parallel()
 	check := func(r *rig, l *leader, under int) {
 		r.t.Helper()
 		e, err := l.look(r.t.Context())
@@ -121,6 +123,7 @@ func TestNothingIsTakenForStored(t *testing.T) {
 // The stream is deleted again and again while two bridges run: whoever goes on, terms
 // do not go back, or nodes would take the new leader for an old one.
 func TestStreamIsDeleted(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	for range 2 {
 		_, stop := r.lead(nil)
@@ -155,6 +158,7 @@ func TestStreamIsDeleted(t *testing.T) {
 
 // A bridge that waits leaves the stream as its leader made it.
 func TestStandbyLeavesTheStreamAlone(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	_, stop := r.lead(nil)
 	made := r.info().Config.MaxMsgsPerSubject

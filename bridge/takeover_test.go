@@ -145,6 +145,7 @@ func (p *pair) wholeLive() {
 // A bridge is stopped while messages flow: the other goes on exactly there, also with
 // those of channels without history, and nodes need not look for anything.
 func TestPlannedTakeover(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	hot(t, p.second)
 	p.flow()
@@ -168,6 +169,7 @@ func TestPlannedTakeover(t *testing.T) {
 // The leader cannot reach NATS any more: the other goes on exactly there, and the
 // first stands by, hot, when it comes back, and can take over in turn.
 func TestTakeoverFromTheDead(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	hot(t, p.second)
 	p.flow()
@@ -190,6 +192,7 @@ func TestTakeoverFromTheDead(t *testing.T) {
 
 // The leader loses Redis: it writes what it has and lets the other go on.
 func TestTakeoverFromOneWithoutRedis(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	hot(t, p.second)
 	p.flow()
@@ -207,6 +210,7 @@ func TestTakeoverFromOneWithoutRedis(t *testing.T) {
 // A refused message is not in the stream. If the leader dies before it has told the
 // clients, the next one does.
 func TestTakeoverTellsOfRefused(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	hot(t, p.second)
 	p.publish("c:big1", strings.Repeat("x", 1<<20))
@@ -226,6 +230,7 @@ func TestTakeoverTellsOfRefused(t *testing.T) {
 
 // Who takes over without knowing where the last leader was tells everybody.
 func TestColdTakeover(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	_, stop := r.lead(nil)
 	second, _ := r.start(func(c *Config) {
@@ -256,6 +261,7 @@ func TestColdTakeover(t *testing.T) {
 // A bridge takes over while Redis is away: what is published until it has a link is
 // told, too.
 func TestTakeoverWithoutRedis(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	_, stop := r.lead(nil)
 	stop()
@@ -275,6 +281,7 @@ func TestTakeoverWithoutRedis(t *testing.T) {
 // What an ex-leader had on its way to the stream arrives after another bridge took
 // over: none of it may be stored, whatever sequence it expects.
 func TestStaleMessagesAreFenced(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.publish("c:0", "0")
 	p.want("c:0", "0")
