@@ -20,6 +20,9 @@ import (
 const (
 	// askLimit bounds one look at the stream and one barrier.
 	askLimit = 3 * time.Second
+	// doubtFor is for how long a stream must seem to have lost something before it is
+	// believed.
+	doubtFor = time.Second
 	// pulseTTL is how long an ordinary pulse is kept. Marked ones are kept as
 	// long as events.
 	pulseTTL = "20s"
@@ -86,9 +89,10 @@ type leader struct {
 	paddedSince time.Time // when that was seen first
 	cold        time.Time // since when it is not known where the leader is
 
-	known  known  // of the stream, from all looks
-	tried  uint64 // term of a barrier that was written and not acknowledged
-	shaped bool   // the stream is as the settings say
+	known  known     // of the stream, from all looks
+	doubt  time.Time // since when the stream seems to have lost something
+	tried  uint64    // term of a barrier that was written and not acknowledged
+	shaped bool      // the stream is as the settings say
 
 	digest    wire.Digest
 	kept      time.Time // of the last pulse kept as long as events
@@ -242,13 +246,16 @@ func (l *leader) decide(e end) (term uint64, epoch string, ok bool) {
 			return l.term, l.epoch, true
 		case e.seq >= l.acked && e.stamp.Term == l.term:
 			l.settle(e)
+			l.doubt = time.Time{}
 			return l.term, l.epoch, true
+		case l.doubted():
+			return 0, "", false
 		default:
 			l.log.Error("the stream has lost what it had acknowledged, or began anew: new epoch", "acknowledged", l.acked, "end", e.seq)
 			return l.known.term + 1, newEpoch(), true
 		}
 	}
-	if !l.mayLead(e) {
+	if !l.mayLead(e) || lost && l.doubted() {
 		return 0, "", false
 	}
 	epoch = e.pulse.Epoch
@@ -259,6 +266,15 @@ func (l *leader) decide(e end) (term uint64, epoch string, ok bool) {
 		epoch = newEpoch()
 	}
 	return l.known.term + 1, epoch, true
+}
+
+// doubted tells that a loss was seen so lately that it may not be one: a stream leader
+// that has just been elected can answer before it knows of all that was stored.
+func (l *leader) doubted() bool {
+	if l.doubt.IsZero() || time.Since(l.doubt) > 2*doubtFor {
+		l.doubt = time.Now()
+	}
+	return time.Since(l.doubt) < doubtFor
 }
 
 // learn takes what the end of the stream tells, and returns whether it has lost

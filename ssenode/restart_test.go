@@ -191,3 +191,36 @@ func TestEpochOfALowerTerm(t *testing.T) {
 	})
 	wantGap(t, s, gapRecreated)
 }
+
+// The last pulse has expired, as no bridge writes, or a stream leader does not know of
+// it yet: the one before it is no sign that the stream began anew.
+func TestOlderPulseIsNoLoss(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	s := open(t, n, "/events?channel=a")
+	settle(t, n)
+	u.quiet(true)
+	d := n.dispatch
+	before := d.head.Load()
+	u.pulseOnce()
+	until(t, "the node has a newer one", func() bool { return d.head.Load() > before })
+	stream, err := u.js.Stream(t.Context(), u.names.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.DeleteMsg(t.Context(), d.head.Load()); err != nil {
+		t.Fatal(err)
+	}
+	life, checks := d.life.Load(), d.stats.checks.Load()
+	d.call(t.Context(), func() { d.check("test") })
+	until(t, "it was compared", func() (done bool) {
+		d.call(t.Context(), func() { done = !d.checking && d.stats.checks.Load() > checks })
+		return done
+	})
+	u.quiet(false)
+	u.publish("a", "on")
+	want(t, s, "", "on")
+	if d.life.Load() != life {
+		t.Error("the stream is held to have begun anew")
+	}
+}
