@@ -1,0 +1,156 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fault is something that happens to a leading bridge. It is over when strike
+// returns.
+type fault struct {
+	name   string
+	rate   int                                      // messages a second while it happens; 0: the test's
+	stays  bool                                     // the leader may go on leading
+	strike func(p *pair, leader *member, round int) // rounds count from 0
+}
+
+// outage is how long a link is away. It is longer than a standby waits.
+const outage = 4 * time.Second
+
+var faults = []fault{
+	{name: "kill", strike: func(p *pair, leader *member, _ int) {
+		leader.kill()
+		p.awaitLeader()
+		leader.start(p.t)
+	}},
+	{name: "pause", strike: func(p *pair, leader *member, _ int) { leader.freeze() }},
+	// What an ex-leader has under way comes late into a quiet stream.
+	{name: "pause, quiet", rate: 200, strike: func(p *pair, leader *member, _ int) { leader.freeze() }},
+	{name: "Redis cut", stays: true, strike: func(p *pair, leader *member, _ int) { leader.redis.Cut() }},
+	{name: "Redis away", strike: func(p *pair, leader *member, _ int) {
+		leader.redis.Shut()
+		time.Sleep(outage)
+		leader.redis.Reopen()
+	}},
+	{name: "Redis silent", strike: func(p *pair, leader *member, round int) {
+		began := time.Now()
+		leader.redis.Swallow.Store(true)
+		leader.redis.Mute.Store(round%2 == 1)
+		until(p.t, "the leader notices", func() bool {
+			time.Sleep(10 * time.Millisecond)
+			return leader.state() != leads
+		})
+		noticed := time.Since(began)
+		p.t.Logf("noticed after %.1fs", noticed.Seconds())
+		if noticed > 6*time.Second {
+			p.t.Error("that is too long")
+		}
+		leader.redis.Shut() // after a loss there is no going on
+		leader.redis.Swallow.Store(false)
+		leader.redis.Mute.Store(false)
+		leader.redis.Reopen()
+	}},
+	{name: "NATS cut", stays: true, strike: func(p *pair, leader *member, _ int) {
+		for _, hop := range leader.nats {
+			hop.Cut()
+		}
+	}},
+	{name: "NATS away", strike: func(p *pair, leader *member, _ int) {
+		leader.shutNATS()
+		time.Sleep(outage)
+		leader.reopenNATS()
+	}},
+	{name: "SIGTERM", strike: func(p *pair, leader *member, _ int) {
+		leader.stop()
+		leader.start(p.t)
+	}},
+	{name: "stream's leader killed", stays: true, strike: func(p *pair, _ *member, _ int) {
+		server, _ := p.roles()
+		p.bounce(server)
+	}},
+	{name: "stream's follower killed", stays: true, strike: func(p *pair, _ *member, round int) {
+		_, followers := p.roles()
+		p.bounce(followers[round%len(followers)])
+	}},
+}
+
+// takeovers is how often a leader is killed: 3 times in CI, 20 in `task soak`; 0
+// where SLUICE_TAKEOVERS is not set.
+func takeovers(t testing.TB) int {
+	t.Helper()
+	text := os.Getenv("SLUICE_TAKEOVERS")
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("SLUICE_TAKEOVERS=%q: want a number of rounds", text)
+	}
+	return n
+}
+
+// Whatever happens to the leading bridge, subscribers get every message once and
+// in order, and are told of no gap. SLUICE_TAKEOVERS says how often it is killed;
+// a quarter of that is done of each other fault. Without it, it is killed once,
+// under little load.
+func TestTakeovers(t *testing.T) {
+	kills, rate := takeovers(t), 5000
+	if kills == 0 {
+		kills, rate = 1, 1000
+	}
+	var summary []string
+	for _, f := range faults {
+		rounds := kills
+		if f.name != "kill" {
+			rounds = min(max(1, kills/4), takeovers(t))
+		}
+		if rounds == 0 {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			p := newPair(t, 2)
+			load := newPaced(p, true)
+			rng := rand.New(rand.NewPCG(load.seed, pacedPublishers))
+			ls := listen(p, load, 25, true)
+			load.start(rate)
+			var pauses []time.Duration
+			for round := range rounds {
+				load.rate.Store(int64(cmp.Or(f.rate, rate)))
+				pauses = append(pauses, p.takeover(ls, f, round, rng))
+			}
+			load.finish()
+			sent := load.sent()
+			ls.caughtUp(sent)
+			slices.Sort(pauses)
+			line := fmt.Sprintf("%-24s %2d times, %7d messages, no delivery for %.2f s (median), %.2f s (worst)", f.name, rounds, sent.total(), pauses[len(pauses)/2].Seconds(), pauses[len(pauses)-1].Seconds())
+			t.Log(line, pauses)
+			summary = append(summary, line)
+		})
+	}
+	t.Logf("summary\n%s", strings.Join(summary, "\n"))
+}
+
+// takeover lets the fault happen once, at a random moment, and returns for how
+// long some node delivered nothing.
+func (p *pair) takeover(ls *listeners, f fault, round int, rng *rand.Rand) time.Duration {
+	p.t.Helper()
+	leader, standby := p.await()
+	time.Sleep(time.Duration(rng.IntN(1500)) * time.Millisecond)
+	pause := ls.watchPause()
+	f.strike(p, leader, round)
+	now, _ := p.await()
+	ls.caughtUp(ls.load.sent())
+	longest := pause()
+	if now != standby && !f.stays {
+		p.t.Errorf("the bridge leads that led before")
+	}
+	p.t.Logf("round %d: no delivery for %.2fs", round, longest.Seconds())
+	return longest
+}
