@@ -6,10 +6,13 @@
 //	queue ──> leader: sluice.log.<subject>, "expected last sequence N" ──> stream SLUICE
 //	stream ── acknowledgement N+1 ──> window: forget        └─ RePublish ─> sluice.live.<subject>
 //	leader ── pulse, twice a second ──> sluice.log.$pulse
+//	leader ── nonce, once a second ──> Redis, sluice:mark ──> all bridges
 //	history=off: queue ──> sluice.live.<subject>, past the stream
 //
-// One bridge leads; others wait. Whoever leads, the stream stores each message
-// once and in order, because every message names the sequence it must follow.
+// One bridge leads; others stand by. Whoever leads, the stream stores each message
+// once and in order, because every message names the sequence it must follow. And
+// every message tells where in Redis' order it stood, so a standby, which has kept
+// what came since, goes on exactly there.
 package bridge
 
 import (
@@ -23,7 +26,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/redis/go-redis/v9"
 
 	"sluice/shared/channel"
 	"sluice/shared/natsconn"
@@ -40,7 +42,7 @@ const drainLimit = 2 * time.Second
 type Bridge struct {
 	log      *slog.Logger
 	admin    *worker.Admin
-	redis    redis.UniversalClient
+	home     *redisconn.Home
 	nc       *nats.Conn
 	routes   *route.Table
 	source   *source
@@ -60,34 +62,32 @@ func New(cfg Config, log *slog.Logger) (*Bridge, error) {
 	}
 	b := &Bridge{log: log, redisURL: redisconn.Redact(cfg.Redis.URL), routes: &cfg.Routes, stats: newStats(), refuse: refusals{log: log}}
 	var err error
-	if b.redis, err = redisconn.Open(cfg.Redis.URL, redisconn.Options{Worker: "bridge"}); err != nil {
+	if b.home, err = redisconn.OpenHome(cfg.Redis.URL, redisconn.Options{Worker: "bridge", Channel: wire.MarkChannel}); err != nil {
 		return nil, err
 	}
 	if b.admin, err = worker.NewAdmin(cfg.Admin.Addr, "bridge", b.ready, log); err != nil {
-		b.redis.Close()
+		b.home.Close()
 		return nil, err
 	}
+	b.admin.State = func() string { return b.leader.state.Load().String() }
 	if b.nc, err = natsconn.Open(cfg.NATS, "bridge", log, natsconn.Hooks{}); err != nil {
-		b.redis.Close()
+		b.home.Close()
 		b.admin.Close()
 		return nil, err
 	}
 	js, err := jetstream.New(b.nc)
 	if err != nil {
-		b.redis.Close()
+		b.home.Close()
 		b.admin.Close()
 		b.nc.Close()
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
 	b.queue = newQueue(cfg.Bridge.QueueBytes)
-	b.source = &source{client: b.redis, plan: newPlan(cfg.Bridge.Patterns), take: b.take, lost: b.lost, log: log}
-	b.leader = &leader{
-		nc: b.nc, queue: b.queue, names: cfg.Stream, routes: cfg.Routes.Hash(), pulse: cfg.Bridge.Pulse,
-		keeper: &keeper{nc: b.nc, js: js, names: cfg.Stream, cfg: &cfg, log: log},
-		stats:  b.stats, log: log, name: newEpoch(), stopping: make(chan struct{}),
-		keepEvery: max(time.Second, cfg.Routes.MaxAge()/keptPulses), refused: &b.refuse,
-		lost: func() { b.mark(wire.GapUpstream) },
-	}
+	plan := newPlan(cfg.Bridge.Patterns)
+	b.source = newSource(b.home, plan, b, b.stats, log)
+	b.leader = newLeader(b.nc, b.queue, &cfg, b.source, log)
+	b.leader.plan, b.leader.stats, b.leader.refused = plan.hash(), b.stats, &b.refuse
+	b.leader.keeper = &keeper{nc: b.nc, js: js, names: cfg.Stream, cfg: &cfg, log: log}
 	b.stats.register(b.admin.Registry, b)
 	return b, nil
 }
@@ -97,11 +97,13 @@ func (b *Bridge) Addr() net.Addr { return b.admin.Addr() }
 
 // ready says why the bridge can neither lead nor take over, or nil.
 func (b *Bridge) ready() error {
-	switch {
-	case !b.source.up.Load():
+	switch s := b.leader.state.Load(); {
+	case !b.source.linked():
 		return errors.New("not subscribed to Redis")
 	case !b.nc.IsConnected():
 		return errors.New("not connected to NATS")
+	case s.trouble != nil:
+		return fmt.Errorf("the stream cannot be written: %w", s.trouble)
 	}
 	return nil
 }
@@ -147,34 +149,36 @@ func (b *Bridge) Run(ctx context.Context) error {
 	stop()
 	wg.Wait()
 	b.nc.Close()
-	b.redis.Close()
+	b.home.Close()
 	return err
 }
 
 // take is called for each message from Redis. It never waits.
 func (b *Bridge) take(name, payload string) {
-	if !b.leader.leads.Load() {
-		return // the leader's to mirror
-	}
 	b.stats.received.Add(1)
 	subject, err := channel.Subject(name)
 	if err != nil {
-		b.drop(nameTooLong, name, len(name), channel.MaxSubject)
+		if b.queue.pass() {
+			b.drop(nameTooLong, name, len(name), channel.MaxSubject)
+		}
 		return
 	}
+	m := message{subject: subject, payload: payload}
 	// The server closes the connection of whoever sends more.
 	if limit := int(b.nc.MaxPayload()) - headerReserve; len(payload) > limit {
-		b.refuse.lose(subject)
-		b.drop(tooLarge, name, len(payload), limit)
-		return
+		if b.queue.leading() {
+			b.drop(tooLarge, name, len(payload), limit)
+		}
+		m.payload, m.refused = "", true
+	} else {
+		m.live = b.routes.MatchSubject(subject).History.Off
 	}
-	live := b.routes.MatchSubject(subject).History.Off
-	switch ok := b.queue.push(message{subject: subject, payload: payload, live: live}); {
+	switch ok := b.queue.push(m); {
 	case !ok:
 		b.stats.dropped[queueFull].Add(1)
 		if !b.full {
 			// Between what was taken before and what will be after.
-			b.mark(wire.GapDropped)
+			b.queue.tell(newMark(wire.GapDropped))
 			b.log.Error("the queue to NATS is full: messages are dropped until there is room", "bytes", b.queue.max)
 		}
 		b.full = true
@@ -184,17 +188,22 @@ func (b *Bridge) take(name, payload string) {
 	}
 }
 
-// lost tells all clients that messages from Redis may be missing before those
-// that come now.
-func (b *Bridge) lost() {
-	if b.leader.leads.Load() {
-		b.mark(wire.GapUpstream)
+func (b *Bridge) nonce(text string) { b.queue.nonce(text) }
+
+func (b *Bridge) leading() bool { return b.queue.leading() }
+
+// down notes that the link to Redis is lost.
+func (b *Bridge) down() { b.queue.broken() }
+
+// up notes that the link is there, maybe again: then messages may be missing before
+// those that come now.
+func (b *Bridge) up(again bool) {
+	if again {
+		b.queue.tell(newMark(wire.GapUpstream))
 	}
 }
 
-func (b *Bridge) mark(reason string) {
-	b.queue.push(message{subject: wire.GapToken, mark: &wire.Mark{Reason: reason, Time: time.Now().UTC()}})
-}
+func newMark(reason string) *wire.Mark { return &wire.Mark{Reason: reason, Time: time.Now().UTC()} }
 
 func (b *Bridge) drop(d drop, name string, size, limit int) {
 	b.stats.dropped[d].Add(1)

@@ -19,6 +19,17 @@ type end struct {
 	pulse    wire.Pulse    // the last one, zero if none
 	age      time.Duration // of that pulse, by the server's clock
 	pulseSeq uint64        // its sequence
+	fence    string        // who wrote the last message, if that is padding
+	fenced   time.Duration // and how long ago, by the server's clock
+}
+
+// quiet tells that nobody has anything on the way to the stream: whoever led has
+// said farewell.
+func (e *end) quiet() bool { return e.pulse.Leaving && e.pulseSeq == e.seq }
+
+// fencedBy tells that another bridge than the one called name is about to lead.
+func (e *end) fencedBy(name string) bool {
+	return e.fence != "" && e.fence != name && e.fenced < fenceTime
 }
 
 // stored is a message as the stream's leader gives it out.
@@ -50,6 +61,9 @@ func (k *keeper) readEnd(ctx context.Context) (end, error) {
 		return end{}, err
 	}
 	e.seq = max(e.seq, last.Seq)
+	if last.Subject == k.names.Log()+wire.FenceToken {
+		e.fence, e.fenced = string(last.Data), info.TimeStamp.Sub(last.Time)
+	}
 	for i := 0; ; i++ {
 		h, err := nats.DecodeHeadersMsg(last.Header)
 		if err == nil {

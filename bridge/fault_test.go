@@ -226,7 +226,7 @@ func TestRedisLink(t *testing.T) {
 	works("after a cut")
 	p.Swallow.Store(true)
 	start := time.Now()
-	until(t, "silence is noticed", func() bool { return !b.source.up.Load() })
+	until(t, "silence is noticed", func() bool { return !b.source.linked() })
 	t.Logf("silence noticed after %s", time.Since(start).Round(time.Millisecond))
 	p.Cut()
 	p.Swallow.Store(false)

@@ -131,10 +131,19 @@ func TestPlan(t *testing.T) {
 	f("*", "__keyspace@0__:x", "*", "")
 	f("*", "__keyevent@0__:x", "*", "")
 	f("__keyspace@*", "__keyspace@0__:x", "__keyspace@*", "__keyspace@*")
-	f("*", "sluice:mark", "*", "")
+	f("*", "sluice:mark", "*", "*")
+	f("s*,*mark", "sluice:mark", "*mark s*", "s*") // a mark that came twice would name no place
+	f("a,b*", "sluice:mark", "=", "=")
 	f("x*", "odd", "x*", "x*") // the server matched what we would not: in doubt deliver
 	all := newPlan(Patterns{list: []entry{{"*", true}, {"a", false}, {"b*", true}}})
 	if g, n := all.globs(), all.names(); len(g) != 1 || len(n) != 1 || n[0] != "" {
 		t.Errorf("with * subscribed to %q and %q", g, n)
+	}
+	some := newPlan(Patterns{list: []entry{{"b*", true}, {"a", false}}})
+	if n := some.names(); len(n) != 2 || n[1] != "sluice:mark" {
+		t.Errorf("subscribed to %q, want the marks, too", n)
+	}
+	if same := newPlan(Patterns{list: []entry{{"a", false}, {"b*", true}}}); same.hash() == some.hash() {
+		t.Error("plans of another order have the same hash")
 	}
 }

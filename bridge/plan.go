@@ -1,9 +1,12 @@
 package bridge
 
-import "strings"
+import (
+	"fmt"
+	"hash/fnv"
+	"strings"
 
-// markChannel is where bridges write their own marks; it is never mirrored.
-const markChannel = "sluice:mark"
+	"sluice/shared/wire"
+)
 
 // plan is what to subscribe to in Redis, and which of several copies of a
 // message to take: Redis sends one for each subscription that matches.
@@ -31,9 +34,35 @@ func newPlan(p Patterns) plan {
 	return pl
 }
 
+// hash tells plans apart: bridges count alike only if theirs is the same.
+func (pl *plan) hash() string {
+	h := fnv.New64a()
+	for _, e := range pl.entries {
+		fmt.Fprintf(h, "%t %q,", e.glob, e.text)
+	}
+	return fmt.Sprintf("%x-%t", h.Sum64(), pl.keyspace)
+}
+
+// marked tells whether the mark channel comes by one of the patterns. If it does
+// not, it has to be subscribed by name.
+func (pl *plan) marked() bool {
+	for _, e := range pl.entries {
+		if e.glob && glob(e.text, wire.MarkChannel) || e.text == wire.MarkChannel {
+			return true
+		}
+	}
+	return false
+}
+
 // globs and names are the arguments of PSUBSCRIBE and SUBSCRIBE.
 func (pl *plan) globs() []string { return pl.texts(true) }
-func (pl *plan) names() []string { return pl.texts(false) }
+func (pl *plan) names() []string {
+	if names := pl.texts(false); pl.marked() {
+		return names
+	} else {
+		return append(names, wire.MarkChannel)
+	}
+}
 
 func (pl *plan) texts(glob bool) (list []string) {
 	for _, e := range pl.entries {
@@ -49,9 +78,6 @@ func (pl *plan) texts(glob bool) (list []string) {
 // that matches. What no entry matches by our reading is taken too: the server
 // matched it, and it is better delivered.
 func (pl *plan) takes(channel, pattern string) bool {
-	if channel == markChannel {
-		return false
-	}
 	if !pl.keyspace && (strings.HasPrefix(channel, "__keyspace@") || strings.HasPrefix(channel, "__keyevent@")) {
 		return false
 	}

@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 
 	"sluice/shared/wire"
@@ -13,19 +15,26 @@ type message struct {
 	live    bool        // history=off: straight to the nodes
 	pulse   *wire.Pulse // instead of a payload
 	mark    *wire.Mark  // likewise
+	nonce   *anchor     // not sent: from here on positions are told from this one
+	broken  bool        // not sent: from here on no position can be told
+	refused bool        // not sent: clients of the subject are to be told of a loss
 	keep    bool        // a pulse that is kept as long as events
 	number  uint64      // within the term, given by the writer
 	seq     uint64      // that it should get in the stream, likewise
+	place   position    // how far everything is handled with this message
 }
 
 // overhead is about what a message costs beside its bytes.
-const overhead = 128
+const overhead = 160
 
 func (m *message) size() int64 { return int64(len(m.subject)+len(m.payload)) + overhead }
 
 // queue stands between the reader of Redis, which must never wait, and the
-// writer to NATS, which often has to. It is bounded in bytes; the newest are
-// refused.
+// writer to NATS, which often has to. It is bounded in bytes.
+//
+// While the bridge leads, the newest messages are refused when it is full. While
+// it stands by, the queue keeps what the leader may not have written yet, and the
+// oldest are let go.
 type queue struct {
 	max   int64
 	ready chan struct{} // capacity 1: something was pushed
@@ -34,41 +43,108 @@ type queue struct {
 	list  []message
 	head  int
 	bytes int64
+	order order
+	leads bool
+	// gone is up to where, of a standby, messages are not kept any more.
+	gone uint64
 }
 
 func newQueue(max int64) *queue {
 	return &queue{max: max, ready: make(chan struct{}, 1)}
 }
 
-// push returns false when there is no room. For a mark there always is.
+// push counts a message from Redis and takes it. It returns false when there is no
+// room.
 func (q *queue) push(m message) bool {
 	q.mu.Lock()
-	if q.bytes+m.size() > q.max && m.mark == nil {
-		q.mu.Unlock()
+	defer q.mu.Unlock()
+	q.order.count++
+	m.place.at = q.order.count
+	if m.place.at <= q.gone {
+		return true // the last leader was further ahead than Redis is here
+	}
+	if q.leads && q.bytes+m.size() > q.max {
 		return false
 	}
-	q.list = append(q.list, m)
-	q.bytes += m.size()
-	q.mu.Unlock()
-	select {
-	case q.ready <- struct{}{}:
-	default:
+	q.append(m)
+	for !q.leads && q.bytes > q.max {
+		q.drop()
 	}
 	return true
 }
 
-// pop moves up to n messages to dst.
-func (q *queue) pop(dst []message, n int) []message {
+// pass counts a message from Redis that is refused. It tells whether the bridge
+// leads.
+func (q *queue) pass() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n = min(n, len(q.list)-q.head)
-	for i := range n {
-		m := &q.list[q.head+i]
-		q.bytes -= m.size()
-		dst = append(dst, *m)
-		*m = message{}
+	q.order.count++
+	return q.leads
+}
+
+// tell takes a gap mark, for which there always is room. Only the leader writes
+// them: a standby's is left out.
+func (q *queue) tell(m *wire.Mark) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.leads {
+		q.append(message{subject: wire.GapToken, mark: m, place: position{at: q.order.count}})
 	}
-	q.head += n
+}
+
+// nonce notes that one came from Redis.
+func (q *queue) nonce(text string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	a := q.order.add(text)
+	q.append(message{nonce: a, broken: a == nil, place: position{at: q.order.count}})
+}
+
+// broken notes that from here on messages from Redis may be missing: what a standby
+// keeps is of no use any more.
+func (q *queue) broken() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.order.broken()
+	q.gone = min(q.gone, q.order.count)
+	if q.leads {
+		q.append(message{broken: true, place: position{at: q.order.count}})
+		return
+	}
+	q.forget(q.order.count)
+}
+
+// append adds a message. The caller holds the lock.
+func (q *queue) append(m message) {
+	q.list = append(q.list, m)
+	q.bytes += m.size()
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+// drop lets go of the first message. The caller holds the lock.
+func (q *queue) drop() {
+	m := &q.list[q.head]
+	q.bytes -= m.size()
+	q.gone = max(q.gone, m.place.at)
+	*m = message{}
+	q.head++
+	q.tidy()
+}
+
+// forget lets go of all messages up to the one with the number. The caller holds
+// the lock.
+func (q *queue) forget(at uint64) {
+	for q.head < len(q.list) && q.list[q.head].place.at <= at {
+		q.drop()
+	}
+	q.gone = max(q.gone, at)
+}
+
+// tidy gives back what the list does not need. The caller holds the lock.
+func (q *queue) tidy() {
 	switch {
 	case q.head == len(q.list):
 		q.head = 0
@@ -80,16 +156,146 @@ func (q *queue) pop(dst []message, n int) []message {
 		clear(q.list[rest:])
 		q.list, q.head = q.list[:rest], 0
 	}
-	return dst
 }
 
-// remove takes out the messages for which f is true and tells how many.
-func (q *queue) remove(f func(*message) bool) (n int) {
+// pop moves up to n messages of a leader's queue to dst. Everything up to the
+// number through is handled once they are.
+func (q *queue) pop(dst []message, n int) (list []message, through uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if !q.leads {
+		return dst, 0
+	}
+	n = min(n, len(q.list)-q.head)
+	for i := range n {
+		m := &q.list[q.head+i]
+		q.bytes -= m.size()
+		dst = append(dst, *m)
+		through = m.place.at
+		*m = message{}
+	}
+	q.head += n
+	q.tidy()
+	if len(q.list) == 0 {
+		// Also what was refused after the last one, or came to the last leader only.
+		through = max(q.order.count, q.gone)
+	}
+	return dst, through
+}
+
+// Why a standby cannot go on exactly where the last leader stopped.
+var (
+	errNoPosition = errors.New("the leader does not tell its position in Redis (may it publish on " + wire.MarkChannel + "?)")
+	errNotSeen    = errors.New("has not seen the leader's last mark in Redis")
+	errOverflow   = errors.New("the leader is behind by more than BRIDGE_QUEUE_BYTES")
+	errOtherRedis = errors.New("the leader mirrors another Redis server")
+	errOtherPlan  = errors.New("the leader has other BRIDGE_PATTERNS")
+	errShards     = errors.New("the shards of a Redis Cluster have no common order")
+)
+
+// find tells where the position in the stream is in this bridge's own count. The
+// caller holds the lock.
+func (q *queue) find(text string) (at uint64, a *anchor, err error) {
+	if text == "" {
+		return 0, nil, errNoPosition
+	}
+	switch at, a = q.order.find(text); {
+	case a == nil:
+		return 0, nil, fmt.Errorf("%w (%s)", errNotSeen, text)
+	case at < q.gone && !q.leads:
+		return 0, nil, errOverflow
+	}
+	return at, a, nil
+}
+
+// stored lets a standby go of what the stream has: everything up to the position. It
+// returns why it is not able to take over exactly there.
+func (q *queue) stored(text string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.leads {
+		return nil
+	}
+	at, _, err := q.find(text)
+	switch {
+	case err == nil:
+		q.forget(at)
+	case text == "":
+		q.forget(q.order.count) // it would be kept for nothing
+	}
+	return err
+}
+
+// lead begins to lead after the message at the position in the stream. If that
+// cannot be told here, with err saying why, it begins with what comes from now on.
+// Messages of channels without history are let go: late ones are worthless, and
+// they may have been sent.
+func (q *queue) lead(text string, why error) (from position, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	at, a, err := q.find(text)
+	if err == nil {
+		err = why
+	}
+	if err != nil {
+		at, a = q.order.count, nil
+	}
+	q.forget(at)
+	q.removeLive()
+	q.leads = true
+	return position{a, at}, err
+}
+
+// leadAll begins to lead with everything that is kept: there is no stream yet.
+func (q *queue) leadAll() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.leads = true
+}
+
+// follow begins to stand by and returns what the bridge has yet to write as the
+// leader that it was. Everything up to the number through is handled with that.
+func (q *queue) follow() (rest []message, through uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	rest = append(rest, q.list[q.head:]...)
+	q.list, q.head, q.bytes, q.leads = nil, 0, 0, false
+	q.gone = max(q.order.count, q.gone)
+	return rest, q.gone
+}
+
+// back returns to a standby what it has not written as a leader: another bridge
+// does, or this one will again.
+func (q *queue) back(list []message) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	before := q.list[q.head:]
+	q.list, q.head, q.bytes, q.leads = nil, 0, 0, false
+	first := q.order.count
+	for _, m := range append(list, before...) {
+		if m.pulse == nil && m.mark == nil {
+			first = min(first, m.place.at-1)
+			q.append(m)
+		}
+	}
+	q.gone = first
+	for q.bytes > q.max {
+		q.drop()
+	}
+}
+
+// dropLive takes out the messages without history and tells how many.
+func (q *queue) dropLive() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.removeLive()
+}
+
+// removeLive is dropLive. The caller holds the lock.
+func (q *queue) removeLive() (n int) {
 	kept := q.list[:0]
 	for i := q.head; i < len(q.list); i++ {
-		if m := q.list[i]; f(&m) {
+		if m := q.list[i]; m.live {
 			n++
 			q.bytes -= m.size()
 		} else {
@@ -99,6 +305,12 @@ func (q *queue) remove(f func(*message) bool) (n int) {
 	clear(q.list[len(kept):])
 	q.list, q.head = kept, 0
 	return n
+}
+
+func (q *queue) leading() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.leads
 }
 
 func (q *queue) load() (messages int, bytes int64) {

@@ -46,12 +46,13 @@ func (r *refusals) lose(subject string) {
 	}
 }
 
-// take returns a mark of what was lost, or nil.
-func (r *refusals) take() *wire.Mark {
+// take returns a mark of what was lost, or nil; the last one does not wait for its
+// time.
+func (r *refusals) take(last bool) *wire.Mark {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	if len(r.lost) == 0 || now.Sub(r.marked) < markEvery {
+	if len(r.lost) == 0 || now.Sub(r.marked) < markEvery && !last {
 		return nil
 	}
 	m := &wire.Mark{Reason: wire.GapDropped, Time: now.UTC()}

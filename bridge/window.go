@@ -6,6 +6,7 @@ type window struct {
 	list  []message
 	head  int
 	bytes int64
+	done  position // of the last one taken out: everything up to there is stored
 }
 
 func (w *window) len() int { return len(w.list) - w.head }
@@ -24,6 +25,7 @@ func (w *window) push(m message) {
 
 func (w *window) pop() {
 	w.bytes -= w.at(0).size()
+	w.done = w.at(0).place
 	*w.at(0) = message{}
 	if w.head++; w.head == len(w.list) {
 		w.list, w.head = w.list[:0], 0

@@ -2,10 +2,8 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 	"unsafe"
 
@@ -16,11 +14,15 @@ import (
 
 const (
 	// maxWindow and maxWindowBytes bound what is under way to the stream.
-	maxWindow      = 4096
+	maxWindow      = 1024
 	maxWindowBytes = 16 << 20
 	// ackLimit is how long an acknowledgement may take. A NATS election takes
 	// longer, so a new stream leader always finds a barrier first.
 	ackLimit = time.Second
+	// leaseFor is how long after the last acknowledgement a bridge still writes:
+	// less than aliveFor, after which another one may have begun to. It is longer
+	// than the longest time between two pulses.
+	leaseFor = 1250 * time.Millisecond
 	// digestBytes bounds the digest of a pulse; a fuller one is sent early.
 	digestBytes = 32 << 10
 	// keptPulses is how many pulses within the stream's age are kept as long as
@@ -43,7 +45,7 @@ const headerReserve = len("NATS/1.0\r\n") + len(wire.Header) + len(": \r\n") + w
 // write sends the window again, then what comes, until something is wrong: an
 // error, an acknowledgement that does not come, or the end of the context. What
 // was not acknowledged is in the window then. It returns nil when the bridge is
-// stopping and all is acknowledged.
+// leaving and all is acknowledged.
 func (l *leader) write(ctx context.Context) error {
 	l.attempt++
 	w := newWire(l)
@@ -61,10 +63,15 @@ func (l *leader) write(ctx context.Context) error {
 	var batch []message
 	for {
 		for l.window.len() < maxWindow && l.window.bytes < maxWindowBytes {
+			now := time.Now()
 			if l.window.len() == 0 {
-				progress = time.Now()
+				progress = now
 			}
-			if batch = l.queue.pop(batch[:0], popBatch); len(batch) == 0 {
+			// Looked at before each batch: this process may have been stopped.
+			if silent := now.Sub(l.heard); silent > leaseFor {
+				return fmt.Errorf("no acknowledgement for %s", silent.Round(time.Millisecond))
+			}
+			if batch = l.next(batch[:0]); len(batch) == 0 {
 				break
 			}
 			if err := l.sendAll(w, batch); err != nil {
@@ -72,12 +79,26 @@ func (l *leader) write(ctx context.Context) error {
 			}
 		}
 		l.stats.inFlight.Store(int64(l.window.len()))
-		if stopping == nil && l.window.len() == 0 {
-			return nil // the queue is empty, too
+		if l.leaving && len(l.rest) == 0 {
+			if l.farewell && l.window.len() == 0 {
+				return nil
+			}
+			if !l.farewell {
+				l.farewell = true
+				if err := l.sendPulse(w); err != nil {
+					return err
+				}
+			}
 		}
 		select {
 		case <-stopping:
 			stopping = nil
+			l.leave()
+		case <-l.yield:
+			if !l.link.linked() {
+				l.log.Info("no link to Redis: giving way to a bridge that has one")
+				l.leave()
+			}
 		case m := <-l.acks:
 			for more := true; more; {
 				if err := l.acknowledged(m); err != nil {
@@ -108,14 +129,50 @@ func (l *leader) write(ctx context.Context) error {
 	}
 }
 
+// leave ends the taking of messages from Redis: what has come by now is written, and
+// then a farewell.
+func (l *leader) leave() {
+	if !l.leaving {
+		l.leaving = true
+		l.rest, l.through = l.queue.follow()
+	}
+}
+
+// next moves messages that are to be written to dst.
+func (l *leader) next(dst []message) []message {
+	if !l.leaving {
+		dst, l.through = l.queue.pop(dst, popBatch)
+	} else {
+		n := min(popBatch, len(l.rest))
+		dst = append(dst, l.rest[:n]...)
+		l.rest = l.rest[n:]
+	}
+	if len(dst) == 0 {
+		l.handled(l.through)
+	}
+	return dst
+}
+
+// handled notes that this bridge is done with everything up to the message from
+// Redis with the number.
+func (l *leader) handled(at uint64) {
+	if at <= l.place.at {
+		return
+	}
+	if l.place.at = at; l.cut {
+		l.place.anchor, l.cut = nil, false
+	}
+}
+
 // sendPulse writes what is to be told about messages lost since the last one,
 // and a pulse.
 func (l *leader) sendPulse(w *wireMsg) error {
 	batch := make([]message, 0, 2)
-	if m := l.refused.take(); m != nil {
+	if m := l.refused.take(l.farewell); m != nil {
 		batch = append(batch, message{subject: wire.GapToken, mark: m})
 	}
 	p := l.newPulse(l.term, l.epoch, false)
+	p.Leaving = l.farewell
 	keep := p.Time.Sub(l.kept) >= l.keepEvery
 	if keep {
 		l.kept = p.Time
@@ -128,7 +185,18 @@ func (l *leader) sendPulse(w *wireMsg) error {
 func (l *leader) sendAll(w *wireMsg, batch []message) (err error) {
 	for i := range batch {
 		m := &batch[i]
-		if m.live {
+		l.handled(m.place.at)
+		switch {
+		case m.nonce != nil:
+			l.place.anchor, l.cut = m.nonce, false
+			continue
+		case m.broken:
+			l.cut = true
+			continue
+		case m.refused:
+			l.refused.lose(m.subject)
+			continue
+		case m.live:
 			if err == nil && l.nc.Publish(l.names.Live()+m.subject, bytesOf(m.payload)) == nil {
 				l.stats.live.Add(1)
 			} else {
@@ -137,7 +205,7 @@ func (l *leader) sendAll(w *wireMsg, batch []message) (err error) {
 			continue
 		}
 		l.number++
-		m.number = l.number
+		m.number, m.place = l.number, l.place
 		l.window.push(*m)
 		if err == nil {
 			err = l.send(w, l.window.at(l.window.len()-1))
@@ -178,7 +246,7 @@ type wireMsg struct {
 	msg, pulse     nats.Msg
 	stamp, expects []string
 	log, inbox     string
-	buf            []byte
+	buf, place     []byte
 }
 
 func newWire(l *leader) *wireMsg {
@@ -201,7 +269,8 @@ func (w *wireMsg) of(m *message, term uint64) *nats.Msg {
 	default:
 		out.Data = bytesOf(m.payload)
 	}
-	w.buf = wire.Stamp{Term: term, Number: m.number}.Append(w.buf[:0])
+	w.place = m.place.append(w.place[:0])
+	w.buf = wire.Stamp{Term: term, Number: m.number, Position: unsafe.String(unsafe.SliceData(w.place), len(w.place))}.Append(w.buf[:0])
 	w.stamp[0] = string(w.buf)
 	w.expects[0] = strconv.FormatUint(m.seq-1, 10)
 	out.Subject = w.log + m.subject
@@ -211,42 +280,3 @@ func (w *wireMsg) of(m *message, term uint64) *nats.Msg {
 
 // bytesOf gives a string's bytes without a copy; nobody writes to them.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
-
-// acknowledged takes one answer of the stream.
-func (l *leader) acknowledged(m *nats.Msg) error {
-	attempt, number, ok := replyOf(m.Subject[len(l.inbox)+1:])
-	if !ok || attempt != l.attempt {
-		return nil // of before the last barrier
-	}
-	a, err := parseAck(m)
-	if err != nil {
-		return err
-	}
-	// An acknowledgement is one for all before it, too: each expected the one
-	// before.
-	for l.window.len() > 0 && l.window.at(0).number <= number {
-		first := l.window.at(0)
-		if first.number == number && first.seq != a.Seq {
-			return errors.New("acknowledged with another sequence than expected")
-		}
-		switch {
-		case first.pulse != nil:
-			l.lastPulse = first.seq
-			l.stats.pulseTime.Observe(time.Since(first.pulse.Time).Seconds())
-		case first.mark != nil:
-			l.stats.marks.Add(1)
-		default:
-			l.stats.stored.Add(1)
-		}
-		l.window.pop()
-	}
-	l.acked = max(l.acked, a.Seq)
-	return nil
-}
-
-func replyOf(suffix string) (attempt, number uint64, ok bool) {
-	a, n, _ := strings.Cut(suffix, ".")
-	attempt, err1 := strconv.ParseUint(a, 10, 64)
-	number, err2 := strconv.ParseUint(n, 10, 64)
-	return attempt, number, err1 == nil && err2 == nil
-}

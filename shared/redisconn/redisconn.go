@@ -1,14 +1,49 @@
 // Package redisconn opens the connection to Redis that REDIS_URL names, with
 // the same time limits in every worker, and waits for Redis with a back-off.
-// Nothing it returns or logs contains a password. It answers with a
-// redis.UniversalClient, so that Sentinel and Cluster can follow without a
-// change to its callers.
+// Nothing it returns or logs contains a password.
+//
+//	redis://[user:password@]host:port[/database]     one server; rediss:// with TLS, unix:///path
+//	redis://[user:password@]host:port[/database]?master_name=name&addr=host:port&addr=…
+//	                                                 the master that Sentinel names
+//	redis+cluster://[user:password@]host:port?addr=host:port&addr=…
+//	                                                 a Cluster
+//
+// With Sentinel, user and password before the host are those of the sentinels;
+// those of the servers are &username= and &password=, as in go-redis. With
+// rediss:// everybody is spoken to by TLS, the sentinels too, and every
+// certificate must be valid for the first host of the URL. Certificates are
+// checked against the system's; a private authority goes into the file that the
+// environment variable SSL_CERT_FILE names, and &skip_verify=true checks
+// nothing. Other settings are those of redis.ParseURL in all forms, for
+// instance &read_timeout=5s. What has a meaning in URLs must be
+// percent-encoded in names and passwords, a "+" in the query too (%2B).
+//
+// A worker that publishes uses Open. One that subscribes, and counts on seeing
+// the same order as its like, uses Home.
+//
+// # Rights
+//
+// The commands that are sent, for ACLs. Without one of those in brackets
+// everything works, with the loss that is named. HELLO, AUTH and RESET need no
+// right. A database other than 0 needs SELECT.
+//
+//   - Open: PING (Wait), in a Cluster also CLUSTER SLOTS, and what the caller
+//     asks for. [CLIENT SETNAME: no name in CLIENT LIST]
+//   - Home, one server: PING. [CLIENT SETNAME; INFO: the server has no ID]
+//   - Home, Sentinel: the same, and [ROLE: a demoted master is left only when the
+//     sentinels name another]. At the sentinels: SENTINEL GET-MASTER-ADDR-BY-NAME;
+//     Open also wants SENTINEL SENTINELS, SUBSCRIBE and PING there, and the
+//     channels +switch-master and +replica-reconf-done.
+//   - Home, Cluster: PING and CLUSTER SLOTS. [CLIENT SETNAME; INFO]
+//   - and what the caller does with a Server: SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE,
+//     PUBLISH, with the channels and patterns that it names (&pattern: an ACL
+//     must hold a pattern of PSUBSCRIBE literally, or allow all with &*).
 package redisconn
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -28,27 +63,51 @@ type Options struct {
 	// Worker names the connections "sluice-<Worker>" in CLIENT LIST, unless the
 	// URL has a client_name. Redis allows no spaces in it. Empty: no name.
 	Worker string
+	// Channel is what Home needs in a Cluster: its slot tells the one server at
+	// which to subscribe.
+	Channel string
 }
 
-// Open returns a client for a redis://, rediss:// or unix:// URL as go-redis
-// reads it: user, password, host, port, database, and settings such as
-// ?pool_size=20. It does not connect, see Wait. Errors name REDIS_URL and are
-// free of secrets.
+// Open returns a client for a URL of the forms above. It does not connect, see
+// Wait. Errors name REDIS_URL and are free of secrets.
 //
-// A command is tried twice, 100 ms to 1 s apart (?max_retries=), and its context
-// is obeyed in all of that. So a PUBLISH whose answer got lost may be published
-// twice. Close the client when done.
+// A command is tried twice, 100 ms to 1 s apart (?max_retries=), in a Cluster
+// once more at another server, and its context is obeyed in all of that. So a
+// PUBLISH whose answer got lost may be published twice; with max_retries=-1 it
+// is tried once everywhere. In a Cluster all messages of a channel are published
+// at one server, which keeps their order. Close the client when done.
 func Open(url string, o Options) (redis.UniversalClient, error) {
-	opt, err := parse(url)
-	if err != nil {
-		return nil, fmt.Errorf("REDIS_URL=%q: %w (want redis://[user:password@]host:port[/database], rediss:// or unix://)", Redact(url), err)
+	p, err := settle(url, o, 1)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.cluster:
+		return newCluster(p), nil
+	case p.master != "":
+		return redis.NewFailoverClient(p.universal().Failover()), nil
+	default:
+		return redis.NewClient(&p.server), nil
 	}
-	if opt.Protocol == 3 {
+}
+
+// settle reads the URL and sets our limits where it has none of its own.
+func settle(url string, o Options, retries int) (*place, error) {
+	p, err := parse(url)
+	var m mistake
+	switch {
+	case errors.As(err, &m):
+		return nil, fmt.Errorf("REDIS_URL=%q: %w", Redact(url), err)
+	case err != nil:
+		return nil, fmt.Errorf("REDIS_URL=%q: %w (want redis://[user:password@]host:port[/database], rediss:// or unix://; "+
+			"Sentinel: redis://host:port?master_name=name&addr=host:port…; Cluster: redis+cluster://host:port?addr=host:port…)", Redact(url), err)
+	case p.server.Protocol == 3:
 		return nil, fmt.Errorf("REDIS_URL=%q: protocol=3 is not supported: with RESP3 go-redis may lose pub/sub messages", Redact(url))
 	}
+	opt := &p.server
 	opt.Protocol = 2
 	if opt.ClientName == "" && o.Worker != "" {
-		opt.ClientName = "sluice-" + o.Worker
+		// Not ClientName: a user that may not set a name could not connect.
+		opt.OnConnect = nameIfAllowed("sluice-" + o.Worker)
 	}
 	// One connection more or less must not depend on CLIENT SETINFO, which old
 	// servers, proxies and narrow ACLs refuse.
@@ -62,14 +121,15 @@ func Open(url string, o Options) (redis.UniversalClient, error) {
 	// go-redis nests them: each of the commands that set up a connection is tried
 	// as often, within each try of the command itself. With its default of three
 	// retries, a Redis that answers LOADING is reported after half a minute.
-	setDefault(&opt.MaxRetries, 1)
+	setDefault(&opt.MaxRetries, retries)
 	setDefault(&opt.MinRetryBackoff, 100*time.Millisecond)
 	setDefault(&opt.MaxRetryBackoff, time.Second)
 	// Within each try, too: the default is five dials, 25 s in a black hole.
 	opt.DialerRetries = 1
 	// Without it go-redis obeys only its own timeouts, not the caller's.
 	opt.ContextTimeoutEnabled = true
-	return redis.NewClient(opt), nil
+	opt.Dialer = dialer(opt)
+	return p, nil
 }
 
 // setDefault leaves alone what the URL has set; go-redis has -1 for "none".
@@ -79,43 +139,18 @@ func setDefault[T int | time.Duration](d *T, v T) {
 	}
 }
 
-// parse is redis.ParseURL with errors that do not quote the password. Those of
-// net/url and go-redis quote the URL, or the part of the password after a "/"
-// or "?" that ought to have been percent-encoded.
-func parse(url string) (*redis.Options, error) {
-	opt, err := redis.ParseURL(url)
-	if err == nil {
-		if strings.Contains(url, "#") {
-			// Accepted, but what follows is ignored: redis://:a#b@host would
-			// become a connection to port "a".
-			return nil, errors.New(`"#" must be written as %23`)
+func nameIfAllowed(name string) func(context.Context, *redis.Conn) error {
+	return func(ctx context.Context, c *redis.Conn) error {
+		err := c.ClientSetName(ctx, name).Err()
+		if isAnswer(err) {
+			return nil // NOPERM, or a server that knows no names
 		}
-		return opt, nil
+		return err
 	}
-	bare, ok := withoutUserinfo(url)
-	if !ok {
-		return nil, err // no "@", so nothing to hide
-	}
-	if _, err := redis.ParseURL(bare); err != nil {
-		return nil, err
-	}
-	return nil, errors.New("user name or password cannot be read: percent-encode special characters in them")
 }
 
-// withoutUserinfo cuts out everything between "://" and the last "@", which is
-// where the secret is even in a URL that net/url reads differently.
-func withoutUserinfo(url string) (bare string, found bool) {
-	scheme, rest, ok := strings.Cut(url, "://")
-	if !ok {
-		// Not a URL at all; be careful with what stands before an "@".
-		scheme, rest = "", url
-	}
-	at := strings.LastIndexByte(rest, '@')
-	if at < 0 {
-		return url, false
-	}
-	if ok {
-		scheme += "://"
-	}
-	return scheme + rest[at+1:], true
+// isAnswer tells an error that Redis answered from one of the network.
+func isAnswer(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer)
 }

@@ -32,8 +32,8 @@ func TestOpenSettings(t *testing.T) {
 	if o.Addr != "127.0.0.1:7777" || o.Username != "u" || o.Password != "p/w" || o.DB != 3 {
 		t.Errorf("%s %s %s %d", o.Addr, o.Username, o.Password, o.DB)
 	}
-	if o.Protocol != 2 || !o.DisableIdentity || !o.ContextTimeoutEnabled || o.DialerRetries != 1 || o.MaxRetries != 1 || o.ClientName != "sluice-test" {
-		t.Errorf("protocol %d, name %q, %+v", o.Protocol, o.ClientName, o)
+	if o.Protocol != 2 || !o.DisableIdentity || !o.ContextTimeoutEnabled || o.DialerRetries != 1 || o.MaxRetries != 1 {
+		t.Errorf("protocol %d, %+v", o.Protocol, o)
 	}
 	if o.DialTimeout != DialTimeout || o.ReadTimeout != ReadTimeout || o.WriteTimeout != WriteTimeout || o.MinRetryBackoff != 100*time.Millisecond {
 		t.Errorf("dial %v, read %v, write %v, back-off %v", o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.MinRetryBackoff)

@@ -24,8 +24,12 @@ type Pulse struct {
 	Since uint64 `json:"since,omitempty"`
 	// Routes is the hash of the bridge's ROUTES; a node with other ones warns.
 	Routes string `json:"routes,omitempty"`
-	// Position in Redis' order, "" when unknown; see Stamp.
-	Position string `json:"position,omitempty"`
+	// Patterns is the hash of what the bridge mirrors, and Redis names the server
+	// that it does it from. A position means nothing to a bridge with others.
+	Patterns string `json:"patterns,omitempty"`
+	Redis    string `json:"redis,omitempty"`
+	// Leaving says that the bridge has written all it had and writes no more.
+	Leaving bool `json:"leaving,omitempty"`
 	// Digest is what was written since the last pulse, see Digest. It follows
 	// the JSON as it is.
 	Digest []byte `json:"-"`

@@ -13,15 +13,20 @@ import (
 type Stamp struct {
 	Term   uint64 // of the leadership; never goes back
 	Number uint64 // of the message within the term, from 1
-	// Position is where in Redis' order the message stood, or "" when the
-	// bridge does not know: letters, digits and "+" only.
+	// Position is how far in Redis' order everything is handled with this message,
+	// `<nonce>+<n>`: up to the n-th message after the nonce that the leader
+	// published on MarkChannel. Letters, digits and "+" only; "" when the bridge
+	// does not know.
 	Position string
 }
 
+// MaxPosition bounds a position in bytes.
+const MaxPosition = 64
+
 // MaxStamp bounds the encoded stamp in bytes: two numbers, two blanks and a
-// position of at most 64 bytes. It is part of what a message may not be larger
-// than the server's max_payload with.
-const MaxStamp = 20 + 1 + 20 + 1 + 64
+// position. It is part of what a message may not be larger than the server's
+// max_payload with.
+const MaxStamp = 20 + 1 + 20 + 1 + MaxPosition
 
 // Append writes `<term> <number> <position or ->`.
 func (s Stamp) Append(dst []byte) []byte {

@@ -26,7 +26,13 @@ type Stream struct {
 const (
 	PulseToken = "$pulse"
 	GapToken   = "$gap"
+	// FenceToken is for padding, see package bridge; nobody reads it.
+	FenceToken = "$fence"
 )
+
+// MarkChannel is the Redis channel on which the leading bridge publishes its nonces.
+// It is never mirrored.
+const MarkChannel = "sluice:mark"
 
 // Headers. Header is ours, the others are written by the NATS server when it
 // republishes a stored message.
@@ -49,6 +55,9 @@ func (s Stream) Validate() error {
 
 // Log is the prefix, ending in a dot, of the subjects that the stream captures.
 func (s Stream) Log() string { return s.Prefix + ".log." }
+
+// Bridges is the subject on which bridges ask each other.
+func (s Stream) Bridges() string { return s.Prefix + ".ctl.bridge" }
 
 // Live is the prefix, ending in a dot, of the subjects that nodes listen to.
 func (s Stream) Live() string { return s.Prefix + ".live." }

@@ -22,6 +22,8 @@ import (
 // several run in one process.
 type Admin struct {
 	Registry *prometheus.Registry
+	// State, if set before Run, is what /readyz says of a worker that is ready.
+	State func() string
 
 	ln    net.Listener
 	srv   *http.Server
@@ -65,6 +67,10 @@ func NewAdmin(addr, workerName string, ready func() error, log *slog.Logger) (*A
 func (a *Admin) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if err := a.ready(); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	if a.State != nil {
+		fmt.Fprintln(w, a.State())
 		return
 	}
 	fmt.Fprintln(w, "ready")

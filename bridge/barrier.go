@@ -1,0 +1,147 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/wire"
+)
+
+const (
+	// fenceLen is how many messages of padding stand before a barrier: more than
+	// anybody can have on the way.
+	fenceLen = maxWindow + popBatch + 8
+	// fenceTTL is how long they are kept, the shortest that there is.
+	fenceTTL = "1s"
+	// fenceTime is how long another bridge's padding is a sign that it is about to
+	// write its barrier.
+	fenceTime = time.Second
+)
+
+// barrier writes the marked pulse after the end of the stream and waits for its
+// acknowledgement.
+func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) error {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	begun := time.Now()
+	if e.seq > 0 && !e.quiet() {
+		if err := l.fence(ctx, &e); err != nil {
+			return fmt.Errorf("write fence: %w", err)
+		}
+	}
+	// The last number and position stored: what is left in the window was not.
+	stamp := wire.Stamp{Term: term, Position: e.stamp.Position}
+	if term == l.term {
+		stamp.Number = l.number - uint64(l.window.len())
+	}
+	if l.term != 0 {
+		stamp.Position = l.window.done.text()
+	}
+	p := l.newPulse(term, epoch, true)
+	if term == l.term {
+		p.Since = l.lastPulse
+	} else if epoch == e.pulse.Epoch {
+		p.Since = e.pulseSeq
+	}
+	a, err := l.ask(ctx, wire.PulseToken, p.Encode(), stamp, e.seq, "")
+	if err != nil {
+		return fmt.Errorf("write barrier: %w", err)
+	}
+	switch {
+	case term == l.term:
+		l.log.Info("writing to the stream again", "term", term, "sequence", a.Seq, "to send again", l.window.len())
+	case l.term != 0:
+		l.begin(term, epoch, 0)
+		if e.pulse.Epoch != "" {
+			l.queue.tell(newMark(wire.GapUpstream)) // between the stream's last message and what it has lost
+		}
+		l.log.Info("leading on", "term", term, "epoch", epoch, "sequence", a.Seq)
+	default:
+		l.takeOver(e, term, epoch, a.Seq, time.Since(begun))
+	}
+	l.acked, l.assigned, l.heard = a.Seq, a.Seq, time.Now()
+	l.lastPulse, l.kept = a.Seq, p.Time
+	l.farewell = false
+	l.digest.Reset() // nodes compare everything up to here
+	l.leads.Store(true)
+	l.setState(state{leads: true})
+	// Live events are worthless when late.
+	l.stats.dropped[noNATS].Add(uint64(l.queue.dropLive()))
+	return nil
+}
+
+// takeOver begins this bridge's time as the leader, exactly where the last one
+// stopped or else with a gap mark.
+func (l *leader) takeOver(e end, term uint64, epoch string, seq uint64, took time.Duration) {
+	l.begin(term, epoch, 0)
+	l.window.done = position{}
+	if e.pulse.Epoch == "" {
+		l.place, l.cut = position{}, false
+		l.queue.leadAll() // there has been no leader
+		l.log.Info("leading", "term", term, "epoch", epoch, "sequence", seq)
+		return
+	}
+	from, why := l.queue.lead(e.stamp.Position, l.otherThan(e.pulse))
+	l.place, l.window.done, l.cut = from, from, false
+	kind := exact
+	switch {
+	case why != nil:
+		kind = withGap
+		l.queue.tell(newMark(wire.GapUpstream))
+	case e.pulse.Leaving:
+		kind = planned
+	}
+	l.stats.takeovers[kind].Add(1)
+	away := e.age + took
+	l.stats.takeoverTime.Observe(away.Seconds())
+	n, _ := l.queue.load()
+	l.log.Info("leading", "term", term, "epoch", epoch, "sequence", seq, "takeover", kind.String(), "since last pulse", away.Round(time.Millisecond), "kept", n)
+	if why != nil {
+		l.log.Warn("clients are told of a gap: messages between the last leader's and this one's may be missing", "why", why)
+	}
+}
+
+// fence writes padding after the end of the stream: as many messages as another
+// bridge, or this one before, can have on their way. Each of those expects a
+// sequence, and without the padding one in the middle of them could find the one
+// that it expects, after the ones before it did not. All of the padding is stored
+// only if nothing came between; its first message, which is waited for, keeps others
+// from doing the same.
+func (l *leader) fence(ctx context.Context, e *end) error {
+	if _, err := l.ask(ctx, wire.FenceToken, []byte(l.name), e.stamp, e.seq, fenceTTL); err != nil {
+		return err
+	}
+	for i := range fenceLen - 2 {
+		if err := l.nc.PublishMsg(l.message(wire.FenceToken, []byte(l.name), e.stamp, e.seq+uint64(i)+1, fenceTTL)); err != nil {
+			return err
+		}
+	}
+	_, err := l.ask(ctx, wire.FenceToken, []byte(l.name), e.stamp, e.seq+fenceLen-1, fenceTTL)
+	e.seq += fenceLen
+	return err
+}
+
+// message is one to be stored after the sequence.
+func (l *leader) message(token string, data []byte, stamp wire.Stamp, after uint64, ttl string) *nats.Msg {
+	m := nats.NewMsg(l.names.Log() + token)
+	m.Data = data
+	m.Header.Set(wire.Header, stamp.String())
+	m.Header.Set(headerExpected, strconv.FormatUint(after, 10))
+	if ttl != "" {
+		m.Header.Set(headerTTL, ttl)
+	}
+	return m
+}
+
+// ask publishes such a message and waits for the stream's answer.
+func (l *leader) ask(ctx context.Context, token string, data []byte, stamp wire.Stamp, after uint64, ttl string) (ack, error) {
+	answer, err := l.nc.RequestMsgWithContext(ctx, l.message(token, data, stamp, after, ttl))
+	if err != nil {
+		return ack{}, err
+	}
+	return parseAck(answer)
+}

@@ -1,0 +1,228 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/embedded"
+	"sluice/shared/wire"
+)
+
+// pair is two bridges, each with proxies of its own, and a publisher that goes on.
+type pair struct {
+	*rig
+	first, second             *Bridge
+	stopFirst, stopSecond     func()
+	redisOfFirst, natsOfFirst *embedded.Proxy
+	wg                        sync.WaitGroup
+	enough                    chan struct{}
+	sent                      int
+}
+
+func newPair(t *testing.T, change func(*Config)) *pair {
+	t.Helper()
+	p := &pair{rig: newRig(t, embedded.NATSOptions{}), enough: make(chan struct{})}
+	p.redisOfFirst, p.natsOfFirst = embedded.TestProxy(t, p.redis.Addr()), embedded.TestProxy(t, p.nats.Addr())
+	with := func(c *Config) {
+		if err := c.Routes.Decode("c:> history=100000/10m"); err != nil {
+			t.Fatal(err)
+		}
+		if change != nil {
+			change(c)
+		}
+	}
+	p.first, p.stopFirst = p.lead(func(c *Config) {
+		with(c)
+		c.Redis.URL, c.NATS.URL = "redis://"+p.redisOfFirst.Addr(), "nats://"+p.natsOfFirst.Addr()
+	})
+	p.second, p.stopSecond = p.start(with)
+	return p
+}
+
+// flow publishes until finish is called. Of five messages one is always the same.
+func (p *pair) flow() {
+	p.wg.Go(func() {
+		for {
+			select {
+			case <-p.enough:
+				return
+			case <-time.After(200 * time.Microsecond):
+				p.publish("c:0", expected(p.sent))
+				p.sent++
+			}
+		}
+	})
+}
+
+func expected(i int) string {
+	if i%5 == 0 {
+		return "again"
+	}
+	return strconv.Itoa(i)
+}
+
+// finish ends the flow and checks that the stream has all of it, once and in order.
+func (p *pair) finish() {
+	p.t.Helper()
+	close(p.enough)
+	p.wg.Wait()
+	p.publish("c:0", "end")
+	until(p.t, "all is stored", func() bool {
+		list := p.messages()
+		return len(list) > 0 && len(p.texts(list)) > 0 && last(p.texts(list)) == "end"
+	})
+	list := p.texts(p.messages())
+	for i, text := range list[:len(list)-1] {
+		if text != expected(i) {
+			p.t.Fatalf("message %d of %d is %q, want %q; then %q", i, p.sent, text, expected(i), list[i:min(i+10, len(list))])
+		}
+	}
+	if len(list) != p.sent+1 {
+		p.t.Fatalf("%d are stored, want %d", len(list)-1, p.sent)
+	}
+}
+
+func last(list []string) string { return list[len(list)-1] }
+
+func (p *pair) texts(list []*stored) (texts []string) {
+	for _, m := range list {
+		if m.Subject == "c.0" {
+			texts = append(texts, string(m.Data))
+		}
+	}
+	return texts
+}
+
+func (r *rig) marks() (list []wire.Mark) {
+	r.t.Helper()
+	for _, m := range r.messages() {
+		if m.Subject == wire.GapToken {
+			mark, err := wire.ParseMark(m.Data)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			list = append(list, mark)
+		}
+	}
+	return list
+}
+
+func (p *pair) noMarks() {
+	p.t.Helper()
+	if list := p.marks(); len(list) > 0 {
+		p.t.Errorf("gap marks %+v", list)
+	}
+}
+
+func hot(t testing.TB, b *Bridge) {
+	t.Helper()
+	until(t, "the standby is hot", func() bool { return b.leader.state.Load().hot })
+}
+
+// A bridge is stopped while messages flow: the other goes on exactly there.
+func TestPlannedTakeover(t *testing.T) {
+	p := newPair(t, nil)
+	hot(t, p.second)
+	p.flow()
+	until(t, "messages flow", func() bool { return p.first.stats.stored.Load() > 300 })
+	p.stopFirst()
+	until(t, "the second leads", p.second.leader.leads.Load)
+	until(t, "messages flow on", func() bool { return p.second.stats.stored.Load() > 300 })
+	p.finish()
+	p.noMarks()
+	if n := p.second.stats.takeovers[planned].Load(); n != 1 {
+		t.Errorf("%d planned takeovers", n)
+	}
+}
+
+// The leader cannot reach NATS any more: the other goes on exactly there, and the
+// first stands by, hot, when it comes back, and can take over in turn.
+func TestTakeoverFromTheDead(t *testing.T) {
+	p := newPair(t, nil)
+	hot(t, p.second)
+	p.flow()
+	until(t, "messages flow", func() bool { return p.first.stats.stored.Load() > 300 })
+	p.natsOfFirst.Hang()
+	until(t, "the second leads", p.second.leader.leads.Load)
+	until(t, "messages flow on", func() bool { return p.second.stats.stored.Load() > 300 })
+	p.natsOfFirst.Cut()
+	until(t, "the first gives up", func() bool { return !p.first.leader.leads.Load() })
+	hot(t, p.first)
+	before := p.first.stats.stored.Load()
+	p.stopSecond()
+	until(t, "messages flow on", func() bool { return p.first.stats.stored.Load() > before+300 })
+	p.finish()
+	p.noMarks()
+	if n := p.second.stats.takeovers[exact].Load(); n != 1 {
+		t.Errorf("%d exact takeovers of the second", n)
+	}
+}
+
+// The leader loses Redis: it writes what it has and lets the other go on.
+func TestTakeoverFromOneWithoutRedis(t *testing.T) {
+	p := newPair(t, nil)
+	hot(t, p.second)
+	p.flow()
+	until(t, "messages flow", func() bool { return p.first.stats.stored.Load() > 300 })
+	p.redisOfFirst.Cut()
+	until(t, "the second leads", p.second.leader.leads.Load)
+	hot(t, p.first)
+	p.finish()
+	p.noMarks()
+	if n := p.second.stats.takeovers[planned].Load(); n != 1 {
+		t.Errorf("%d planned takeovers", n)
+	}
+}
+
+// Who takes over without knowing where the last leader was tells everybody.
+func TestColdTakeover(t *testing.T) {
+	p := newPair(t, nil)
+	p.second.leader.plan = "another"
+	p.publish("c:0", "0")
+	p.want("c:0", "0")
+	until(t, "the second knows why it is cold", func() bool { return errors.Is(p.second.leader.state.Load().why, errOtherPlan) })
+	p.stopFirst()
+	until(t, "the second leads", p.second.leader.leads.Load)
+	p.publish("c:0", "1")
+	p.want("c:0", "1")
+	if list := p.marks(); len(list) != 1 || list[0].Reason != wire.GapUpstream || list[0].Subjects != nil {
+		t.Errorf("gap marks %+v", list)
+	}
+}
+
+// What an ex-leader had on its way to the stream arrives after another bridge took
+// over: none of it may be stored, whatever sequence it expects.
+func TestStaleMessagesAreFenced(t *testing.T) {
+	p := newPair(t, nil)
+	p.publish("c:0", "0")
+	p.want("c:0", "0")
+	hot(t, p.second)
+	p.natsOfFirst.Hang()
+	before := p.state().LastSeq
+	until(t, "the second leads", p.second.leader.leads.Load)
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	stored := 0
+	for i := range uint64(maxWindow) {
+		m := nats.NewMsg(p.names.Log() + "c.0")
+		m.Header.Set(wire.Header, wire.Stamp{Term: 1, Number: i + 10}.String())
+		m.Header.Set(headerExpected, fmt.Sprint(before+i))
+		answer, err := p.nc.RequestMsgWithContext(ctx, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseAck(answer); err == nil {
+			stored++
+		}
+	}
+	if stored > 0 {
+		t.Errorf("%d stale messages were stored", stored)
+	}
+}
