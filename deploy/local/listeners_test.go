@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"sluice/shared/sseclient"
 	"sluice/shared/wire"
 )
@@ -27,6 +29,7 @@ type listeners struct {
 	strict bool // nothing may be lost: a gap is wrong
 	all    []*listener
 	meters []meter // one for each node
+	live   meter   // of what comes from NATS
 
 	mu      sync.Mutex // guards wrong
 	wrong   []string
@@ -98,6 +101,14 @@ func listen(p *pair, load *paced, clients int, strict bool) *listeners {
 		l.listen()
 	}
 	p.t.Cleanup(ls.leave)
+	nc, err := nats.Connect(p.nats.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(nc.Close)
+	if _, err := nc.Subscribe("sluice.live.paced.>", func(*nats.Msg) { ls.live.tick(time.Now()) }); err != nil {
+		p.t.Fatal(err)
+	}
 	return ls
 }
 
@@ -313,17 +324,23 @@ func (ls *listeners) missing(f func(c int, h hole)) (n int) {
 	return sums[0]
 }
 
-// watchPause begins to measure the time without delivery; the function tells the
-// longest one, of either node's clients, up to its call.
-func (ls *listeners) watchPause() func() time.Duration {
+// pauses are the longest times in which nothing came.
+type pauses struct {
+	nats    time.Duration // to the nodes: what is between the bridges and the stream
+	clients time.Duration // of either node
+}
+
+// watchPause begins to measure; the function tells what was found up to its call.
+func (ls *listeners) watchPause() func() pauses {
+	ls.live.worst.Store(0)
 	for i := range ls.meters {
 		ls.meters[i].worst.Store(0)
 	}
-	return func() time.Duration {
-		longest := time.Duration(0)
+	return func() pauses {
+		p := pauses{nats: time.Duration(ls.live.worst.Load())}
 		for i := range ls.meters {
-			longest = max(longest, time.Duration(ls.meters[i].worst.Load()))
+			p.clients = max(p.clients, time.Duration(ls.meters[i].worst.Load()))
 		}
-		return longest
+		return p
 	}
 }

@@ -120,26 +120,31 @@ func TestTakeovers(t *testing.T) {
 			rng := rand.New(rand.NewPCG(load.seed, pacedPublishers))
 			ls := listen(p, load, 25, true)
 			load.start(rate)
-			var pauses []time.Duration
+			var nats, clients []time.Duration
 			for round := range rounds {
 				load.rate.Store(int64(cmp.Or(f.rate, rate)))
-				pauses = append(pauses, p.takeover(ls, f, round, rng))
+				found := p.takeover(ls, f, round, rng)
+				nats, clients = append(nats, found.nats), append(clients, found.clients)
 			}
 			load.finish()
 			sent := load.sent()
 			ls.caughtUp(sent)
-			slices.Sort(pauses)
-			line := fmt.Sprintf("%-24s %2d times, %7d messages, no delivery for %.2f s (median), %.2f s (worst)", f.name, rounds, sent.total(), pauses[len(pauses)/2].Seconds(), pauses[len(pauses)-1].Seconds())
-			t.Log(line, pauses)
+			line := fmt.Sprintf("%-24s %2d times, %7d messages, nothing in NATS for %s, to clients for %s", f.name, rounds, sent.total(), medianAndWorst(nats), medianAndWorst(clients))
+			t.Log(line)
 			summary = append(summary, line)
 		})
 	}
 	t.Logf("summary\n%s", strings.Join(summary, "\n"))
 }
 
+func medianAndWorst(list []time.Duration) string {
+	slices.Sort(list)
+	return fmt.Sprintf("%.2f s (worst %.2f s)", list[len(list)/2].Seconds(), list[len(list)-1].Seconds())
+}
+
 // takeover lets the fault happen once, at a random moment, and returns for how
-// long some node delivered nothing.
-func (p *pair) takeover(ls *listeners, f fault, round int, rng *rand.Rand) time.Duration {
+// long nothing was delivered.
+func (p *pair) takeover(ls *listeners, f fault, round int, rng *rand.Rand) pauses {
 	p.t.Helper()
 	leader, standby := p.await()
 	time.Sleep(time.Duration(rng.IntN(1500)) * time.Millisecond)
@@ -151,6 +156,6 @@ func (p *pair) takeover(ls *listeners, f fault, round int, rng *rand.Rand) time.
 	if now != standby && !f.stays {
 		p.t.Errorf("the bridge leads that led before")
 	}
-	p.t.Logf("round %d: no delivery for %.2fs", round, longest.Seconds())
+	p.t.Logf("round %d: nothing in NATS for %.2fs, to clients for %.2fs", round, longest.nats.Seconds(), longest.clients.Seconds())
 	return longest
 }
