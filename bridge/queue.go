@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"sluice/shared/wire"
@@ -47,6 +48,8 @@ type queue struct {
 	leads bool
 	// gone is up to where, of a standby, messages are not kept any more.
 	gone uint64
+	// refused is the last message for which a leader had no room.
+	refused uint64
 }
 
 func newQueue(max int64) *queue {
@@ -64,12 +67,10 @@ func (q *queue) push(m message) bool {
 		return true // the last leader was further ahead than Redis is here
 	}
 	if q.leads && q.bytes+m.size() > q.max {
+		q.refused = q.order.count
 		return false
 	}
 	q.append(m)
-	for !q.leads && q.bytes > q.max {
-		q.drop()
-	}
 	return true
 }
 
@@ -106,7 +107,8 @@ func (q *queue) broken() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.order.broken()
-	q.gone = min(q.gone, q.order.count)
+	// What the last leader was ahead with does not come any more.
+	q.order.count = max(q.order.count, q.gone)
 	if q.leads {
 		q.append(message{broken: true, place: position{at: q.order.count}})
 		return
@@ -114,10 +116,14 @@ func (q *queue) broken() {
 	q.forget(q.order.count)
 }
 
-// append adds a message. The caller holds the lock.
+// append adds a message; a standby lets the oldest go for it. The caller holds the
+// lock.
 func (q *queue) append(m message) {
 	q.list = append(q.list, m)
 	q.bytes += m.size()
+	for !q.leads && q.bytes > q.max {
+		q.drop()
+	}
 	select {
 	case q.ready <- struct{}{}:
 	default:
@@ -271,16 +277,17 @@ func (q *queue) back(list []message) {
 	defer q.mu.Unlock()
 	before := q.list[q.head:]
 	q.list, q.head, q.bytes, q.leads = nil, 0, 0, false
-	first := q.order.count
-	for _, m := range append(list, before...) {
-		if m.pulse == nil && m.mark == nil {
-			first = min(first, m.place.at-1)
-			q.append(m)
+	q.gone = q.order.count
+	keep := slices.DeleteFunc(append(list, before...), func(m message) bool {
+		return m.pulse != nil || m.mark != nil || m.place.at <= q.refused // with a hole after it
+	})
+	for i := range keep {
+		if m := &keep[i]; m.nonce == nil && !m.broken {
+			q.gone = min(q.gone, m.place.at-1)
 		}
 	}
-	q.gone = first
-	for q.bytes > q.max {
-		q.drop()
+	for _, m := range keep {
+		q.append(m)
 	}
 }
 

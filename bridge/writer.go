@@ -153,6 +153,17 @@ func (l *leader) next(dst []message) []message {
 	return dst
 }
 
+// reach moves this bridge's place to a message's.
+func (l *leader) reach(m *message) {
+	l.handled(m.place.at)
+	switch {
+	case m.nonce != nil:
+		l.place.anchor, l.cut = m.nonce, false
+	case m.broken:
+		l.cut = true
+	}
+}
+
 // handled notes that this bridge is done with everything up to the message from
 // Redis with the number.
 func (l *leader) handled(at uint64) {
@@ -185,13 +196,8 @@ func (l *leader) sendPulse(w *wireMsg) error {
 func (l *leader) sendAll(w *wireMsg, batch []message) (err error) {
 	for i := range batch {
 		m := &batch[i]
-		l.handled(m.place.at)
-		switch {
-		case m.nonce != nil:
-			l.place.anchor, l.cut = m.nonce, false
-			continue
-		case m.broken:
-			l.cut = true
+		switch l.reach(m); {
+		case m.nonce != nil || m.broken:
 			continue
 		case m.refused:
 			l.refused.lose(m.subject)

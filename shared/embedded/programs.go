@@ -31,16 +31,37 @@ func FindRedisServer() (path string, ok bool) {
 // most. ctx bounds only the start. args are added to the command line, for
 // instance "--requirepass", "x".
 func StartRedisProcess(ctx context.Context, dir string, args ...string) (*Process, error) {
+	return startRedis(ctx, func(port int) []string { return append(redisArgs(port, dir), args...) })
+}
+
+func redisArgs(port int, dir string) []string {
+	return []string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1",
+		"--save", "", "--appendonly", "no", "--dir", dir}
+}
+
+// startRedis starts redis-server with the arguments for a port.
+func startRedis(ctx context.Context, args func(port int) []string) (*Process, error) {
 	path, ok := FindRedisServer()
 	if !ok {
 		return nil, errors.New("start redis-server: no such program")
 	}
-	p := &Process{name: "redis-server", path: path, scheme: "redis", ready: redisReady}
-	p.args = func(port int) []string {
-		return append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1",
-			"--save", "", "--appendonly", "no", "--dir", dir}, args...)
-	}
+	p := &Process{name: "redis-server", path: path, scheme: "redis", ready: redisReady, args: args}
 	return p.launch(ctx)
+}
+
+// withSecondPort gives args another free port for each first one, the same after
+// Restart.
+func withSecondPort(args func(port, second int) []string) func(port int) []string {
+	seconds := map[int]int{}
+	return func(port int) []string {
+		if seconds[port] == 0 {
+			var err error
+			if seconds[port], err = freePort(); err != nil {
+				seconds[port] = -1 // redis-server refuses it; 0 would be a default
+			}
+		}
+		return args(port, seconds[port])
+	}
 }
 
 // NATSProcessOptions are all optional, except Dir.

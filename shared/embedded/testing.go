@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // RedisServer is what TestRedis returns: a *Process, which is a real Redis, or
@@ -71,6 +73,16 @@ func TestRedisProcess(tb testing.TB, args ...string) *Process {
 	NeedProgram(tb, "redis-server")
 	p, err := StartRedisProcess(tb.Context(), tb.TempDir(), args...)
 	return ended(tb, p, err)
+}
+
+// TestRedisClient returns a client that is closed after the test, with short
+// limits: a server that is stopped or cut off holds up nothing for long.
+func TestRedisClient(tb testing.TB, r RedisServer) *redis.Client {
+	tb.Helper()
+	c := redis.NewClient(&redis.Options{Addr: r.Addr(), Protocol: 2, MaxRetries: -1, DialerRetries: 1,
+		DisableIdentity: true, ContextTimeoutEnabled: true})
+	tb.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 // TestNATS starts a NATS server in this process for the test.

@@ -2,7 +2,6 @@ package redisconn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -121,17 +120,17 @@ func (h *Home) layout(ctx context.Context, slot int) (layout, error) {
 
 	votes, views := map[string]int{}, map[string]layout{}
 	best := ""
-	var reasons []error
+	var why reasons
 	replies := poll(ctx, h, voters, askLayout)
 	for range voters {
 		r := <-replies
 		if r.err != nil {
-			reasons = append(reasons, fmt.Errorf("redis %s: %w", r.from, r.err))
+			why = append(why, fmt.Errorf("redis %s: %w", r.from, r.err))
 			continue
 		}
 		o, ok := r.value.owner(slot)
 		if !ok {
-			reasons = append(reasons, fmt.Errorf("redis %s: nobody owns slot %d", r.from, slot))
+			why = append(why, fmt.Errorf("redis %s: nobody owns slot %d", r.from, slot))
 			continue
 		}
 		views[o.ID] = r.value
@@ -143,7 +142,7 @@ func (h *Home) layout(ctx context.Context, slot int) (layout, error) {
 		}
 	}
 	if len(views) == 0 {
-		return nil, fmt.Errorf("no server of the Cluster tells who owns what: %w", errors.Join(reasons...))
+		return nil, fmt.Errorf("no server of the Cluster tells who owns what: %w", why)
 	}
 	return views[best], nil
 }

@@ -3,6 +3,7 @@ package redisconn
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,3 +147,19 @@ func poll[T any](ctx context.Context, h *Home, addrs []string, ask func(context.
 	}
 	return replies
 }
+
+// reasons are errors of several servers in one line.
+type reasons []error
+
+func (r reasons) Error() string {
+	var b strings.Builder
+	for i, err := range r {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(err.Error())
+	}
+	return b.String()
+}
+
+func (r reasons) Unwrap() []error { return r }

@@ -37,7 +37,7 @@ func (h *Home) masterAddr(ctx context.Context, sentinel *redis.Client) (string, 
 // findMaster connects to the master that most sentinels name and that says of
 // itself that it is one.
 func (h *Home) findMaster(ctx context.Context) (*Server, error) {
-	votes, reasons := h.masterVotes(ctx)
+	votes, why := h.masterVotes(ctx)
 	candidates := slices.SortedFunc(maps.Keys(votes), func(a, b string) int {
 		return cmp.Or(votes[b]-votes[a], strings.Compare(a, b)) // the same order for all bridges
 	})
@@ -53,14 +53,14 @@ func (h *Home) findMaster(ctx context.Context) (*Server, error) {
 				err = fmt.Errorf("redis %s: sentinels name it as master, but it is a replica", addr)
 			}
 		}
-		reasons = append(reasons, err)
+		why = append(why, err)
 	}
-	return nil, fmt.Errorf("find the master %q: %w", h.place.master, errors.Join(reasons...))
+	return nil, fmt.Errorf("find the master %q: %w", h.place.master, why)
 }
 
 // masterVotes counts what the sentinels name, until more than half agree or all
 // have been asked.
-func (h *Home) masterVotes(ctx context.Context) (votes map[string]int, reasons []error) {
+func (h *Home) masterVotes(ctx context.Context) (votes map[string]int, why reasons) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	votes = map[string]int{}
@@ -69,14 +69,14 @@ func (h *Home) masterVotes(ctx context.Context) (votes map[string]int, reasons [
 	for range sentinels {
 		r := <-replies
 		if r.err != nil {
-			reasons = append(reasons, fmt.Errorf("sentinel %s: %w", r.from, r.err))
+			why = append(why, fmt.Errorf("sentinel %s: %w", r.from, r.err))
 			continue
 		}
 		if votes[r.value]++; votes[r.value] > len(sentinels)/2 {
 			break
 		}
 	}
-	return votes, reasons
+	return votes, why
 }
 
 // checkMaster returns why s must be left, if that is certain.
