@@ -239,6 +239,18 @@ func (l *listener) gap(data string) error {
 	return nil
 }
 
+// behind says what the listener has not got of that.
+func (l *listener) behind(to counts) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c, p := range l.places {
+		if p.next < to[c] {
+			return fmt.Sprintf("node %d, channel %d: has %d of %d", l.node+1, c, p.next, to[c])
+		}
+	}
+	return ""
+}
+
 // caughtUp waits until all have got everything up to there, and ends the test
 // when something is wrong.
 func (ls *listeners) caughtUp(to counts) {
@@ -246,14 +258,9 @@ func (ls *listeners) caughtUp(to counts) {
 	t.Helper()
 	behind := func() string {
 		for _, l := range ls.all {
-			l.mu.Lock()
-			for c, p := range l.places {
-				if p.next < to[c] {
-					l.mu.Unlock()
-					return fmt.Sprintf("node %d, channel %d: has %d of %d", l.node+1, c, p.next, to[c])
-				}
+			if text := l.behind(to); text != "" {
+				return text
 			}
-			l.mu.Unlock()
 		}
 		return ""
 	}

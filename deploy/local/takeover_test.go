@@ -59,8 +59,14 @@ var faults = []fault{
 	}},
 	{name: "NATS cut", stays: true, strike: func(p *pair, leader *member, _ int) {
 		for _, hop := range leader.nats {
-			hop.Cut()
+			hop.Swallow.Store(true)
 		}
+		time.Sleep(200 * time.Millisecond) // of lost acknowledgements
+		leader.shutNATS()
+		for _, hop := range leader.nats {
+			hop.Swallow.Store(false)
+		}
+		leader.reopenNATS()
 	}},
 	{name: "NATS away", strike: func(p *pair, leader *member, _ int) {
 		leader.shutNATS()
@@ -150,6 +156,9 @@ func (p *pair) takeover(ls *listeners, f fault, round int, rng *rand.Rand) pause
 	time.Sleep(time.Duration(rng.IntN(1500)) * time.Millisecond)
 	pause := ls.watchPause()
 	f.strike(p, leader, round)
+	if f.stays {
+		time.Sleep(time.Second) // it may not have noticed yet
+	}
 	now, _ := p.await()
 	ls.caughtUp(ls.load.sent())
 	longest := pause()
