@@ -1,7 +1,9 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -31,21 +33,31 @@ func until(t testing.TB, what string, f func() bool) {
 
 // rig is a Redis, a NATS and somebody who listens to what the bridge makes.
 type rig struct {
-	t     testing.TB
-	redis embedded.RedisServer
-	pub   redis.UniversalClient
-	nats  *embedded.NATS
-	nc    *nats.Conn
-	js    jetstream.JetStream
-	live  chan *nats.Msg
-	names wire.Stream
+	t        testing.TB
+	redis    embedded.RedisServer // nil if it is not a single server
+	redisURL string
+	pub      redis.UniversalClient
+	nats     *embedded.NATS
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	live     chan *nats.Msg
+	names    wire.Stream
 }
 
 func newRig(t testing.TB, o embedded.NATSOptions) *rig {
 	t.Helper()
-	r := &rig{t: t, redis: embedded.TestRedis(t), names: wire.Stream{Name: "SLUICE", Prefix: "sluice"}}
+	server := embedded.TestRedis(t)
+	r := newRigAt(t, server.URL(), o)
+	r.redis = server
+	return r
+}
+
+// newRigAt is newRig with another Redis than a single server.
+func newRigAt(t testing.TB, redisURL string, o embedded.NATSOptions) *rig {
+	t.Helper()
+	r := &rig{t: t, redisURL: redisURL, names: wire.Stream{Name: "SLUICE", Prefix: "sluice"}}
 	var err error
-	if r.pub, err = redisconn.Open(r.redis.URL(), redisconn.Options{Worker: "test"}); err != nil {
+	if r.pub, err = redisconn.Open(redisURL, redisconn.Options{Worker: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.pub.Close() })
@@ -87,7 +99,7 @@ func routes(t testing.TB, text string) route.Table {
 func (r *rig) config(change func(*Config)) Config {
 	c := worker.Default[Config]()
 	c.Admin.Addr = "127.0.0.1:0"
-	c.Redis.URL, c.NATS.URL = r.redis.URL(), r.nats.URL()
+	c.Redis.URL, c.NATS.URL = r.redisURL, r.nats.URL()
 	c.Bridge.MaxBytes = 64 << 20
 	c.Bridge.Pulse = 100 * time.Millisecond
 	if change != nil {
@@ -213,3 +225,23 @@ func (r *rig) lastPulse() wire.Pulse {
 	}
 	return p
 }
+
+// lines is a log that a test reads while it is written.
+type lines struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

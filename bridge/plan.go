@@ -56,12 +56,21 @@ func (pl *plan) marked() bool {
 
 // globs and names are the arguments of PSUBSCRIBE and SUBSCRIBE.
 func (pl *plan) globs() []string { return pl.texts(true) }
+
 func (pl *plan) names() []string {
-	if names := pl.texts(false); pl.marked() {
-		return names
-	} else {
-		return append(names, wire.MarkChannel)
+	names := pl.texts(false)
+	if !pl.marked() {
+		names = append(names, wire.MarkChannel)
 	}
+	return names
+}
+
+// exact are the names asked for, which may also be published in a Cluster's shards.
+func (pl *plan) exact() []string {
+	if pl.all {
+		return nil
+	}
+	return pl.texts(false)
 }
 
 func (pl *plan) texts(glob bool) (list []string) {

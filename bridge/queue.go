@@ -46,6 +46,7 @@ type queue struct {
 	bytes int64
 	order order
 	leads bool
+	full  bool // a leader's: takes nothing
 	// gone is up to where, of a standby, messages are not kept any more.
 	gone uint64
 	// refused is the last message for which a leader had no room.
@@ -66,7 +67,10 @@ func (q *queue) push(m message) bool {
 	if m.place.at <= q.gone {
 		return true // the last leader was further ahead than Redis is here
 	}
-	if q.leads && q.bytes+m.size() > q.max {
+	// Once full, it takes nothing until there is room for more than a message: so
+	// one gap mark tells of one long hole, and not many of many.
+	q.full = q.leads && (q.bytes+m.size() > q.max || q.full && q.bytes > q.max/4*3)
+	if q.full {
 		q.refused = q.order.count
 		return false
 	}

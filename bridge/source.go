@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -30,6 +29,8 @@ const (
 	// maxRetry bounds the pause between two tries. There are few bridges, and every
 	// message in a pause is lost.
 	maxRetry = time.Second
+	// tellAgain is how often one and the same error is logged.
+	tellAgain = 10 * time.Second
 )
 
 // sink is who takes what comes from Redis. Its methods run on the reader's goroutine
@@ -55,6 +56,7 @@ type source struct {
 	name   atomic.Pointer[string] // of the server
 	again  chan string            // capacity 1: why the link is to be made anew
 	nonces nonces
+	mu     sync.Mutex // held while the sink takes a message, where there are shards
 }
 
 func newSource(home *redisconn.Home, p plan, s sink, st *stats, log *slog.Logger) *source {
@@ -70,7 +72,8 @@ func (s *source) linked() bool { return s.isUp.Load() }
 // server names the Redis server, "" if it does not tell its name.
 func (s *source) server() string { return *s.name.Load() }
 
-func (s *source) shards() bool { return false }
+// shards tells whether messages come from several servers of a Cluster.
+func (s *source) shards() bool { return s.home.Cluster() && len(s.plan.exact()) > 0 }
 
 // renew makes the link anew.
 func (s *source) renew(why string) {
@@ -84,6 +87,7 @@ func (s *source) renew(why string) {
 // lost: Redis keeps nothing for subscribers that are away.
 func (s *source) run(ctx context.Context) {
 	backoff := redisconn.Backoff{Max: maxRetry}
+	said, when := "", time.Time{}
 	for ctx.Err() == nil {
 		err := s.listen(ctx, &backoff)
 		if s.isUp.Swap(false) {
@@ -92,7 +96,10 @@ func (s *source) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.log.Warn("no link to Redis, trying on", "error", err)
+		if text := err.Error(); text != said || time.Since(when) > tellAgain {
+			said, when = text, time.Now()
+			s.log.Warn("no link to Redis, trying on", "error", err)
+		}
 		_ = backoff.Sleep(ctx)
 	}
 }
@@ -107,84 +114,85 @@ func (s *source) listen(ctx context.Context, backoff *redisconn.Backoff) (err er
 	if err != nil {
 		return err
 	}
-	defer server.Close()
-	s.name.Store(&server.ID)
-	ps := server.Subscribe(start)
-	defer ps.Close()
+	ctx, stop := context.WithCancelCause(ctx)
+	l := newSubscription(s, server, stop)
+	var watching sync.WaitGroup
+	defer func() {
+		stop(err)
+		l.close()
+		watching.Wait()
+		err = explain(context.Cause(ctx))
+	}()
 	// A read under way does not hear of the context.
-	defer context.AfterFunc(ctx, func() { ps.Close() })()
-	expect, err := s.subscribe(start, ps)
+	defer context.AfterFunc(ctx, l.close)()
+	if err := l.subscribe(start, s.plan.globs(), s.plan.names()); err != nil {
+		return err
+	}
+	shards, err := s.openShards(start, stop)
+	for _, shard := range shards {
+		defer shard.close()
+		defer context.AfterFunc(ctx, shard.close)()
+	}
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	l := &watched{source: s, server: server, ps: ps, end: make(chan error, 1)}
-	var watching sync.WaitGroup
-	watching.Go(func() { l.watch(ctx) })
-	watching.Go(func() { l.escort(ctx) })
-	defer func() {
-		stop()
-		watching.Wait()
-		select {
-		case err = <-l.end: // rather than that the connection was closed
-		default:
-		}
-	}()
-	// The first reads take away the deadline that go-redis set for its greeting; the
-	// others leave it at that.
-	timeout := time.Duration(0)
-	for {
-		m, err := ps.ReceiveTimeout(ctx, timeout)
-		if err != nil {
-			return fmt.Errorf("receive: %w", err)
-		}
-		if l.heard.Add(1) == 1 {
+	s.name.Store(&server.ID)
+	s.nonces.begin()
+	watching.Go(func() { l.watch(ctx, s.again) })
+	watching.Go(func() { s.escort(ctx, l) })
+	for _, shard := range shards {
+		watching.Go(func() { shard.watch(ctx, nil) })
+		watching.Go(func() { stop(shard.read(ctx, s.takeSharded)) })
+	}
+	return l.read(ctx, func(m any) error {
+		if l.heard.Load() == 1 {
 			s.sink.up(s.links.Load() > 0)
 		}
 		switch m := m.(type) {
 		case *redis.Message:
-			if !s.plan.takes(m.Channel, m.Pattern) {
-				continue
-			}
-			if m.Channel != wire.MarkChannel {
-				s.sink.take(m.Channel, m.Payload)
-			} else if wire.ValidEpoch(m.Payload) {
-				s.nonces.came(m.Payload, s.stats)
-				s.sink.nonce(m.Payload)
-			}
+			s.message(m)
 		case *redis.Subscription:
-			if expect == 0 {
-				// go-redis made the connection anew behind our back.
-				return errors.New("subscription was repeated: the connection had broken")
-			}
-			if expect--; expect == 0 {
-				timeout = -1
+			if l.expect == 0 {
 				s.links.Add(1)
 				s.isUp.Store(true)
 				s.nonces.now()
 				backoff.Reset()
-				s.log.Info("subscribed to Redis", "server", server.Addr, "patterns", len(s.plan.globs()), "channels", len(s.plan.names()))
+				s.log.Info("subscribed to Redis", "server", server.Addr, "patterns", len(s.plan.globs()), "channels", len(s.plan.names()), "shards", len(shards))
 			}
 		}
+		return nil
+	})
+}
+
+// message handles one that came over the link to the home server.
+func (s *source) message(m *redis.Message) {
+	switch {
+	case !s.plan.takes(m.Channel, m.Pattern):
+	case m.Channel != wire.MarkChannel:
+		s.take(m)
+	case wire.ValidEpoch(m.Payload):
+		s.nonces.came(m.Payload, s.stats)
+		s.sink.nonce(m.Payload)
 	}
 }
 
-// subscribe asks for all that is planned, and returns how many confirmations are to
-// come.
-func (s *source) subscribe(ctx context.Context, ps *redis.PubSub) (expect int, err error) {
-	if globs := s.plan.globs(); len(globs) > 0 {
-		if err := ps.PSubscribe(ctx, globs...); err != nil {
-			return 0, fmt.Errorf("psubscribe: %w", err)
-		}
-		expect += len(globs)
+// take gives a message to the sink. With shards there are several readers.
+func (s *source) take(m *redis.Message) {
+	if s.shards() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 	}
-	for names := s.plan.names(); len(names) > 0; {
-		n := min(len(names), subscribeBatch)
-		if err := ps.Subscribe(ctx, names[:n]...); err != nil {
-			return 0, fmt.Errorf("subscribe: %w", err)
-		}
-		expect += n
-		names = names[n:]
-	}
-	return expect, nil
+	s.sink.take(m.Channel, m.Payload)
 }
+
+// explain says what to do about an error of Redis'.
+func explain(err error) error {
+	if redis.IsPermissionError(err) {
+		return fmt.Errorf("%w (a bridge's user needs: %s)", err, Rights)
+	}
+	return err
+}
+
+// Rights are the ACL rules that a bridge's user needs in Redis, beside those of the
+// channels that it mirrors. INFO and, in a Cluster, CLUSTER may be left out.
+const Rights = "+psubscribe +subscribe +ssubscribe +publish +ping +info +role +cluster &*"

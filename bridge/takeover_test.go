@@ -183,16 +183,21 @@ func TestTakeoverFromOneWithoutRedis(t *testing.T) {
 
 // Who takes over without knowing where the last leader was tells everybody.
 func TestColdTakeover(t *testing.T) {
-	p := newPair(t, nil)
-	p.second.leader.plan = "another"
-	p.publish("c:0", "0")
-	p.want("c:0", "0")
-	until(t, "the second knows why it is cold", func() bool { return errors.Is(p.second.leader.state.Load().why, errOtherPlan) })
-	p.stopFirst()
-	until(t, "the second leads", p.second.leader.leads.Load)
-	p.publish("c:0", "1")
-	p.want("c:0", "1")
-	if list := p.marks(); len(list) != 1 || list[0].Reason != wire.GapUpstream || list[0].Subjects != nil {
+	r := newRig(t, embedded.NATSOptions{})
+	_, stop := r.lead(nil)
+	second, _ := r.start(func(c *Config) {
+		if err := c.Bridge.Patterns.Decode("c:*"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	r.publish("c:0", "0")
+	r.want("c:0", "0")
+	until(t, "the second knows why it is cold", func() bool { return errors.Is(second.leader.state.Load().why, errOtherPlan) })
+	stop()
+	until(t, "the second leads", second.leader.leads.Load)
+	r.publish("c:0", "1")
+	r.want("c:0", "1")
+	if list := r.marks(); len(list) != 1 || list[0].Reason != wire.GapUpstream || list[0].Subjects != nil {
 		t.Errorf("gap marks %+v", list)
 	}
 }

@@ -27,7 +27,7 @@ func (s *session) catchUp() {
 			s.afterRestart()
 			continue
 		case s.start != nil:
-			if s.waiting {
+			if s.waiting || l.lags() {
 				return
 			}
 			s.begin()
@@ -61,6 +61,9 @@ func (s *session) catchUp() {
 			s.current()
 			return
 		}
+		// What was held back for a while comes after newer ones, also to who gets all
+		// of them now.
+		s.owes = s.owing && s.owesOld()
 		if !s.write(frames) {
 			return
 		}

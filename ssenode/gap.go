@@ -54,7 +54,7 @@ func (s *session) gap(l *loss) (*gapEvent, []byte) {
 	if e.Patterns == nil {
 		e.Patterns = []string{}
 	}
-	epoch := s.loop.epoch()
+	epoch := s.loop.epoch
 	from := l.from
 	at := s.seq
 	if s.behind {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // learner finds out for new topics where they stand in the stream. It is the
@@ -80,6 +82,7 @@ func (l *learner) learn(ctx context.Context, batch []*topic) bool {
 	defer cancel()
 	var places []learnt
 	var subjects []string
+	var patterns []*topic
 	for _, t := range batch {
 		switch {
 		case t.literal && t.live:
@@ -87,20 +90,14 @@ func (l *learner) learn(ctx context.Context, batch []*topic) bool {
 		case t.literal:
 			subjects = append(subjects, t.subject())
 		default:
-			p, err := insist(limited, func(ctx context.Context, _ bool) (learnt, error) {
-				end, err := d.history.end(ctx)
-				if err != nil {
-					return learnt{}, err
-				}
-				last, err := d.history.leaderLast(ctx, t.subject())
-				return learnt{t, last.seq, end.seq}, err
-			})
-			if err != nil {
-				return false
-			}
-			places = append(places, p)
+			patterns = append(patterns, t)
 		}
 	}
+	list, err := d.history.placesOf(limited, patterns)
+	if err != nil {
+		return false
+	}
+	places = append(places, list...)
 	if len(subjects) > 0 {
 		list, upTo, err := d.history.lastSince(limited, subjects, 0, head)
 		if err != nil {
@@ -119,12 +116,47 @@ func (l *learner) learn(ctx context.Context, batch []*topic) bool {
 	ok, late := false, false
 	d.call(ctx, func() {
 		if ok = d.life.Load() == life; ok {
-			late = slices.ContainsFunc(places, func(p learnt) bool { return p.upTo < d.head.Load() })
+			late = d.late(places)
 			d.learned(places)
 		}
 	})
 	l.pace(late)
 	return ok
+}
+
+// patternsAtOnce is how many patterns the leader is asked for at the same time: each
+// answer takes it little, and the way to it and back most of the time.
+const patternsAtOnce = 16
+
+// placesOf asks the leader where patterns with wildcards stand.
+func (h *history) placesOf(ctx context.Context, patterns []*topic) ([]learnt, error) {
+	places := make([]learnt, len(patterns))
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(patternsAtOnce)
+	for i, t := range patterns {
+		all.Go(func() (err error) {
+			places[i], err = insist(ctx, func(ctx context.Context, _ bool) (learnt, error) {
+				// The end of the stream first: what comes later may or may not be there.
+				end, err := h.end(ctx)
+				if err != nil {
+					return learnt{}, err
+				}
+				last, err := h.leaderLast(ctx, t.subject())
+				return learnt{t, last.seq, end.seq}, err
+			})
+			return err
+		})
+	}
+	return places, all.Wait()
+}
+
+// late tells whether a pulse was checked while the places were asked for, as they were
+// unless a channel has no history.
+func (d *dispatcher) late(places []learnt) bool {
+	head := d.head.Load()
+	return slices.ContainsFunc(places, func(p learnt) bool {
+		return p.upTo < head && !(p.topic.literal && p.topic.live)
+	})
 }
 
 // pace has fewer topics asked for at a time when an answer came too late: a pulse was

@@ -36,7 +36,7 @@ type loop struct {
 	hub       *hub
 	stats     *stats
 	fetcher   *fetcher
-	epochText *atomic.Pointer[string]  // the node's
+	nodeEpoch *atomic.Pointer[string]
 	marks     *atomic.Pointer[[]*mark] // of the stream, the node's
 	heartbeat time.Duration
 	stuck     time.Duration
@@ -60,6 +60,7 @@ type loop struct {
 	spare      []op
 	n          uint64                  // number of the newest frame or mark handled
 	seq        uint64                  // highest sequence handled
+	epoch      string                  // of the stream; all sequences here are of it
 	verified   uint64                  // sequence up to which nothing is missing
 	told       []*mark                 // of late, for sessions that are behind
 	forgotten  uint64                  // number of the newest mark no longer in told
@@ -82,7 +83,7 @@ func newLoop(i int, e engine.Loop, n *Node) *loop {
 	s := &n.cfg.SSENode
 	l := &loop{
 		index: i, engine: e, hub: n.hub, stats: n.stats, fetcher: n.fetcher,
-		epochText: &n.epoch, marks: &n.dispatch.marks,
+		nodeEpoch: &n.epoch, marks: &n.dispatch.marks,
 		heartbeat: s.Heartbeat, stuck: s.StuckAfter, retry: s.Retry,
 		sessions: newTurns(int(s.Heartbeat / engine.TickEvery)),
 		behind:   map[*session]struct{}{},
@@ -91,12 +92,11 @@ func newLoop(i int, e engine.Loop, n *Node) *loop {
 	return l
 }
 
-// epoch is what the node knows of the stream's epoch, "" if nothing.
-func (l *loop) epoch() string {
-	if e := l.epochText.Load(); e != nil {
-		return *e
-	}
-	return ""
+// lags tells whether the node knows of another epoch than the loop was told of. It
+// will be, and then lets go on who waits for that.
+func (l *loop) lags() bool {
+	e := l.nodeEpoch.Load()
+	return e != nil && *e != l.epoch
 }
 
 // post queues frames, waiting while the loop has too much to do. With them, all

@@ -2,10 +2,12 @@ package ssenode
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"sluice/shared/channel"
+	"sluice/shared/route"
 )
 
 // What happens at each pulse, or for each topic after a reconnection, must not
@@ -14,7 +16,10 @@ import (
 // newTopics makes topics of a dispatcher without NATS.
 func newTopics(t *testing.T, n int) (*dispatcher, []*topic) {
 	t.Helper()
-	d := &dispatcher{hub: &hub{topics: map[string]*topic{}}, stats: &stats{}, unsettled: map[*topic]struct{}{}}
+	d := &dispatcher{
+		hub: &hub{topics: map[string]*topic{}, routes: &route.Table{}}, stats: &stats{},
+		unsettled: map[*topic]struct{}{}, epoch: &atomic.Pointer[string]{},
+	}
 	d.learner = &learner{d: d, kick: make(chan struct{}, 1)}
 	var list []*topic
 	for i := range n {
@@ -61,9 +66,9 @@ func TestPulseLooksAtLearned(t *testing.T) {
 	}
 }
 
-// What is held back of one topic is forgotten, what is held back of others stays
-// and comes in its time.
-func TestThrottleForgets(t *testing.T) {
+// What is held back of a topic that is begun anew is given out, what is held back of
+// others stays and comes in its time.
+func TestThrottleReleases(t *testing.T) {
 	d, list := newTopics(t, 100)
 	now := time.Now()
 	for i, tp := range list {
@@ -72,11 +77,11 @@ func TestThrottleForgets(t *testing.T) {
 		}
 	}
 	for _, tp := range list[:50] {
-		d.throttled.forget(d, tp)
-		d.throttled.forget(d, tp) // nothing is left of it
+		d.throttled.release(d, tp, now.Add(time.Hour))
+		d.throttled.release(d, tp, now.Add(time.Hour)) // nothing is left of it
 	}
-	if n := len(d.throttled.channels); n != 50 || len(d.throttled.queue) != n {
-		t.Fatalf("%d channels and %d in the queue, want 50", n, len(d.throttled.queue))
+	if d.hub.n != 50 {
+		t.Errorf("%d events were given out, want 50", d.hub.n)
 	}
 	for i, c := range d.throttled.queue {
 		if c.at != i || d.throttled.channels[c.throttleKey] != c {
@@ -85,6 +90,9 @@ func TestThrottleForgets(t *testing.T) {
 	}
 	if first := d.throttled.queue[0].topic; first != list[99] {
 		t.Errorf("%s is due first, want %s", first.name(), list[99].name())
+	}
+	if d.throttled.due(d, now.Add(time.Minute)); d.hub.n != 100 {
+		t.Errorf("%d events were given out in the end, want 100", d.hub.n)
 	}
 }
 
@@ -118,5 +126,25 @@ func TestLearnerPace(t *testing.T) {
 	d.learner.add(list[0])
 	if batch := d.learner.take(); len(batch) != 1 {
 		t.Errorf("at its slowest it takes %d topics", len(batch))
+	}
+}
+
+// Channels without history never have to be asked for again, whatever pulses came
+// meanwhile, and so are no reason to ask for fewer.
+func TestLearnerPaceOfLive(t *testing.T) {
+	d, list := newTopics(t, 2)
+	d.head.Store(9)
+	list[0].live = true
+	for _, c := range []struct {
+		places []learnt
+		want   bool
+	}{
+		{[]learnt{{topic: list[0], upTo: 8}}, false},
+		{[]learnt{{topic: list[0], upTo: 8}, {topic: list[1], upTo: 9}}, false},
+		{[]learnt{{topic: list[0], upTo: 8}, {topic: list[1], upTo: 8}}, true},
+	} {
+		if is := d.late(c.places); is != c.want {
+			t.Errorf("late: %v, want %v", is, c.want)
+		}
 	}
 }

@@ -321,7 +321,7 @@ func million(n int) []watching {
 			}
 			return list
 		}},
-		// Each place of a pattern is asked for alone, so these are fewer.
+		// Each place of a pattern is asked for by itself, so these are fewer.
 		{name: "own pattern", clients: n / 10, channels: users(n/10, "user:%d:>"), of: nil, pattern: true},
 	}
 }

@@ -61,7 +61,8 @@ func (n *Node) open(ctx *fasthttp.RequestCtx, r *request) {
 	})
 }
 
-// join makes a session that is a client of its topics.
+// join makes a session that is a client of its topics. The channels returned are closed
+// when these are ready and the stream is known; usually there are none.
 func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct{}, err error) {
 	l := n.loops[n.next.Add(1)%uint64(len(n.loops))]
 	s = &session{loop: l, clientID: r.clientID, wrap: r.wrap, overlap: overlaps(r.want), poll: poll, lag: &lag{}}
@@ -71,22 +72,27 @@ func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct
 	s.subs = make([]sub, 0, len(r.want))
 	// Read before it joins: everything that is given out to it is later.
 	s.first = n.dispatch.head.Load()
-	s.seq, s.whole = s.first, s.first
 	if s.cursor, wait, err = n.hub.join(r.want, s); err != nil {
 		return nil, nil, err
 	}
+	if !n.dispatch.started.Load() {
+		wait = append(wait, n.dispatch.found)
+	}
+	// The stream may have begun anew between the two.
+	s.first = min(s.first, n.dispatch.head.Load())
+	s.seq, s.whole = s.first, s.first
 	for i := range s.subs {
 		t := s.subs[i].topic
-		s.owing = s.owing || t.throttles && (len(s.subs) > 1 || !t.literal)
+		s.owing = s.owing || t.throttles
 	}
 	return s, wait, nil
 }
 
-// await waits until the topics are ready and the stream is known, not beyond the
-// limit.
-func (n *Node) await(wait []chan struct{}, limit time.Time) {
+// await waits until all is ready. It returns false when that is not so by the limit;
+// there is nothing to wait for when the node ends.
+func (n *Node) await(wait []chan struct{}, limit time.Time) bool {
 	var timer *time.Timer
-	for _, ready := range append(wait, n.dispatch.found) {
+	for _, ready := range wait {
 		select {
 		case <-ready:
 			continue
@@ -99,11 +105,12 @@ func (n *Node) await(wait []chan struct{}, limit time.Time) {
 		select {
 		case <-ready:
 		case <-timer.C:
-			return
+			return false
 		case <-n.done:
-			return
+			return true
 		}
 	}
+	return true
 }
 
 // ready tells whether the place of all topics in the stream is known.
@@ -120,8 +127,9 @@ func ready(s *session) bool {
 	return true
 }
 
-// startOf tells how the session begins.
-func (n *Node) startOf(r *request, s *session) *start {
+// prepare notes how the session begins. It returns true if its id is beyond what the
+// node knows of the stream: resolve is to ask the stream then.
+func (n *Node) prepare(r *request, s *session) (ahead bool) {
 	st := &start{id: r.lastEventID}
 	for i := range s.subs {
 		t := s.subs[i].topic
@@ -142,30 +150,35 @@ func (n *Node) startOf(r *request, s *session) *start {
 		}
 	}
 	if st.id == "" {
-		st.late = !ready(s)
-		if st.initial == nil && !st.late {
-			return nil
+		if st.late = !ready(s); st.initial != nil || st.late {
+			s.start = st
 		}
-		return st
+		return false
 	}
+	s.start = st
 	var err error
 	if st.from, err = wire.ParseID(st.id); err != nil {
 		st.unknown = true
-		return st
+		return false
 	}
 	if st.from.Epoch == n.dispatch.epochNow() {
-		if st.from.Seq > n.dispatch.head.Load() {
-			st.unknown = !n.tip.reaches(st.from.Seq, n.done)
-		}
-		if !st.unknown {
+		if ahead = st.from.Seq > n.dispatch.head.Load(); !ahead {
 			s.first = st.from.Seq // where it is, whatever the node knew when it came
 		}
 	}
-	return st
+	return ahead
 }
 
-// isAhead tells whether the client's id is beyond what the node knows of the stream:
-// startOf asks the stream then, and waits for the answer.
+// resolve asks the stream whether it reaches to the session's id, and waits for the
+// answer.
+func (n *Node) resolve(s *session) {
+	st := s.start
+	if st.unknown = !n.tip.reaches(st.from.Seq, n.done); !st.unknown {
+		s.first = st.from.Seq
+	}
+}
+
+// isAhead tells whether prepare would tell so by now, or nearly.
 func (n *Node) isAhead(r *request) bool {
 	if r.lastEventID == "" {
 		return false
@@ -184,8 +197,7 @@ func (n *Node) stream(c net.Conn, r *request) error {
 	// The head goes at once, with the rest of the greeting when nothing has to
 	// be waited for: a page shows "connected" by it.
 	greeting := appendRetry([]byte(streamHead), n.cfg.SSENode.Retry)
-	unknown, ahead := len(wait) > 0 || !n.dispatch.started.Load(), n.isAhead(r)
-	if unknown || ahead {
+	if len(wait) > 0 || n.isAhead(r) {
 		if err := writeNow(c, greeting); err != nil {
 			n.hub.leave(s)
 			return err
@@ -198,19 +210,25 @@ func (n *Node) stream(c net.Conn, r *request) error {
 	}
 	n.stats.connects.Add(1)
 	// The request's buffers are not kept while it waits.
-	switch {
-	case unknown && n.usher.seat(s, r, wait):
-	case ahead:
-		go n.adopt(s, r, nil)
-	default:
+	if len(wait) == 0 || !n.usher.seat(s, r, wait) {
 		n.adopt(s, r, greeting)
 	}
 	return nil
 }
 
-// adopt gives a stream to its loop, with the rest of its greeting.
+// adopt gives a stream to its loop, with the rest of its greeting. It never waits.
 func (n *Node) adopt(s *session, r *request, greeting []byte) {
-	s.start = n.startOf(r, s)
+	if n.prepare(r, s) {
+		go func() {
+			n.resolve(s)
+			n.handOver(s, r, greeting)
+		}()
+		return
+	}
+	n.handOver(s, r, greeting)
+}
+
+func (n *Node) handOver(s *session, r *request, greeting []byte) {
 	s.rest = appendControl(greeting, wire.ID{}, "connected", connectedEvent{
 		ClientID: r.clientID, Channels: printables(r.channels), Patterns: printables(r.patterns),
 		Node: n.cfg.SSENode.Name, Timestamp: time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"),

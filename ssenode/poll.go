@@ -62,7 +62,7 @@ func (c *collector) take(frames []*frame, s *session) int {
 		if c.size > pollBytes {
 			return i
 		}
-		e, err := f.polled(s.loop.epoch(), s.vouches(f))
+		e, err := f.polled(s.loop.epoch, s.vouches(f))
 		if err != nil {
 			continue
 		}
@@ -108,12 +108,18 @@ func (s *session) endPoll() {
 		return
 	}
 	l := s.loop
+	if s.behind && s.cursor < l.restarted.n {
+		s.afterRestart()
+	}
 	at := s.given
 	if !s.behind && s.vouched() {
 		at = max(at, l.verified)
 	}
-	if epoch := l.epoch(); epoch != "" {
-		s.poll.answer.LastEventID = wire.ID{Epoch: epoch, Seq: max(at, s.first)}.String()
+	switch {
+	case s.behind && s.start != nil && s.start.id != "": // not begun: the next one will
+		s.poll.answer.LastEventID = s.start.id
+	case l.epoch != "":
+		s.poll.answer.LastEventID = wire.ID{Epoch: l.epoch, Seq: max(at, s.first)}.String()
 	}
 	l.drop(s, clientGone, nil)
 }
@@ -133,7 +139,9 @@ func (n *Node) servePoll(ctx *fasthttp.RequestCtx, r *request) {
 	}
 	s.poll = c
 	n.await(wait, time.Now().Add(flushLimit))
-	s.start = n.startOf(r, s)
+	if n.prepare(r, s) {
+		n.resolve(s)
+	}
 	n.stats.polls.Add(1)
 	if !s.loop.adopt(s) {
 		n.hub.leave(s)

@@ -176,11 +176,11 @@ func (d *dispatcher) restart(c *checked) {
 		t.mu.Unlock()
 	}
 	if before == "" {
-		d.tell(func(l *loop) { l.verified = head })
+		d.tell(func(l *loop) { l.found(epoch, head) })
 		return
 	}
 	d.hub.n++
 	m := &mark{n: d.hub.n, reason: gapRecreated, at: time.Now()}
 	first := c.first
-	d.tell(func(l *loop) { l.restart(m, head, first) })
+	d.tell(func(l *loop) { l.restart(m, epoch, head, first) })
 }

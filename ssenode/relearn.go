@@ -1,6 +1,9 @@
 package ssenode
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // A topic of which something was missed, or may have been, is begun anew: its
 // place in the stream is learned again, its ring starts empty there, unless
@@ -42,10 +45,10 @@ func (d *dispatcher) relearn(topics []*topic) {
 
 // begin lets the topic's place in the stream be learned.
 func (d *dispatcher) begin(t *topic) {
+	d.throttled.release(d, t, time.Now())
 	t.mu.Lock()
 	t.ring.known = 0
 	t.mu.Unlock()
-	d.throttled.forget(d, t)
 	d.forgetEarly(&t.chain)
 	t.chain = chain{}
 	d.unsettle(t, 0)
@@ -69,12 +72,11 @@ func (l *loop) relearn(list []relearnt) {
 				s.beginAnew()
 				turned = append(turned, s)
 			}
-			if s.turning {
-				x, replayed := &s.progress[c.sub], s.subs[c.sub].replayed
-				x.at, x.given = max(replayed, r.upTo), r.tails
-				if r.topic.throttles { // what was held back is replayed
-					x.at = max(replayed, s.seq)
-				}
+			switch replayed := s.subs[c.sub].replayed; {
+			case s.turning:
+				s.progress[c.sub] = progress{at: max(replayed, r.upTo), given: r.tails}
+			case s.replaying:
+				s.progress[c.sub].again(&r, replayed)
 			}
 		}
 	}
@@ -82,6 +84,21 @@ func (l *loop) relearn(list []relearnt) {
 		s.turning = false
 		s.catchUp()
 	}
+}
+
+// again goes back, in a replay that has come further, to where the topic was complete.
+// Of a pattern it has all up to its place but what is missing: of each channel what was
+// given out up to there.
+func (x *progress) again(r *relearnt, replayed uint64) {
+	if len(r.tails) > 0 {
+		given := make(map[string]uint64, len(r.tails))
+		maps.Copy(given, x.given)
+		for subject, last := range r.tails {
+			given[subject] = max(given[subject], min(last, x.at))
+		}
+		x.given = given
+	}
+	x.at = max(replayed, min(x.at, r.upTo))
 }
 
 // beginAnew makes a current session one that replays, and has all that its loop was
@@ -92,7 +109,11 @@ func (s *session) beginAnew() {
 	s.replays()
 	s.turning, s.cursor, s.pos = true, l.n, l.seq
 	for i := range s.subs {
-		s.progress[i].at = max(s.subs[i].replayed, l.seq)
+		at := l.seq
+		if lt := s.subs[i].topic.on(l); lt.owed > 0 && lt.held != 0 && s.subs[i].topic.literal {
+			at = min(at, lt.held-1) // of a pattern see raise
+		}
+		s.progress[i].at = max(s.subs[i].replayed, at)
 	}
 	if !s.unsettled {
 		s.unsettled = true

@@ -126,7 +126,9 @@ func (s *session) advance(frames []*frame, r *reach, through uint64) bool {
 
 // raise moves the cursor of a replaying session to where its loop is, because a
 // ring does not reach back to it, or its topic was not known then: what lies
-// between comes by sequences, too, and what has no place in their order at once.
+// between comes by sequences, too, and what has no place in their order at once:
+// what has no sequence, and what throttle= held back while the pattern's other
+// channels were given out. No id of it vouches for anything.
 func (s *session) raise() {
 	l := s.loop
 	for m := l.nextMark(s, s.cursor); m != nil; m = l.nextMark(s, m.n) {
@@ -142,19 +144,23 @@ func (s *session) raise() {
 		first := len(rest)
 		t.mu.Lock()
 		var ok bool
-		rest, ok = t.ring.unordered(rest, s.cursor, l.n)
+		at := s.progress[i].at
+		rest, ok = t.ring.unordered(rest, s.cursor, l.n, at, at > max(s.seq, s.subs[i].replayed))
 		t.mu.Unlock()
 		rest = s.wanted(rest, first, i)
 		return !ok
 	})
 	slices.SortStableFunc(rest, func(a, b *frame) int { return cmp.Compare(a.n, b.n) })
-	s.cursor, s.whole = l.n, max(s.whole, l.verified)
+	s.cursor = l.n
+	if !s.holdsBack() {
+		s.whole = max(s.whole, l.verified)
+	}
 	if s.vouched() {
 		// Of topics that are settled everything was given out in its order.
 		s.whole = max(s.whole, l.seq)
 	}
 	s.lose(lost)
-	s.also(rest)
+	s.also(withoutID(rest))
 }
 
 // also puts frames behind what is left to write. They do not move the position.
@@ -163,6 +169,7 @@ func (s *session) also(frames []*frame) {
 		s.poll.take(frames, s)
 		return
 	}
+	s.rest = slices.Clip(s.rest) // it may be part of a frame that others share
 	for _, f := range frames {
 		s.rest = append(s.rest, s.bytesOf(f)...)
 	}

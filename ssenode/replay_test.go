@@ -43,7 +43,9 @@ func joinNow(t testing.TB, n *Node, query, id string) *joining {
 // adopt goes on with it.
 func (j *joining) adopt() *joining {
 	j.t.Helper()
-	j.session.start = j.n.startOf(j.request, j.session)
+	if j.n.prepare(j.request, j.session) {
+		j.n.resolve(j.session)
+	}
 	if !j.session.loop.adopt(j.session) {
 		j.t.Fatal("the node ends")
 	}

@@ -65,3 +65,102 @@ func TestStartsBeforeItsUpstream(t *testing.T) {
 		t.Errorf("id %q", ev.ID)
 	}
 }
+
+// hold keeps a loop from doing anything until the function that it returns is called.
+func hold(l *loop) (goOn func()) {
+	held, done := make(chan struct{}), make(chan struct{})
+	l.ask(func() { close(held); <-done })
+	<-held
+	return func() { close(done) }
+}
+
+// current waits until the session has got all there is.
+func (j *joining) current() *joining {
+	j.t.Helper()
+	until(j.t, "the client has all there is", func() bool {
+		is := make(chan bool)
+		j.session.loop.ask(func() { is <- !j.session.behind && !j.session.unsettled })
+		return <-is
+	})
+	return j
+}
+
+// A loop can be behind the node when the stream begins anew. It gives no id of the
+// new epoch with a sequence of the old one.
+func TestIDsOfALoopThatLags(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, func(c *Config) { c.SSENode.Loops = 1 })
+	first := u.publish("a", "0")
+	until(t, "the node has it", func() bool { return n.dispatch.head.Load() > first })
+	id := idOf(n.dispatch.head.Load())
+	ends, stays := joinNow(t, n, "channel=a", id).adopt().current(), joinNow(t, n, "channel=a", id).adopt().current()
+	early := joinNow(t, n, "channel=a", id)
+	l := n.loops[0]
+	goOn := hold(l)
+	position := make(chan string, 1)
+	l.ask(func() {
+		ends.session.endPoll()
+		stays.session.given = 0
+		position <- string(stays.session.position(nil))
+	})
+	early.adopt()
+	u.pulse("e2")
+	until(t, "the node knows the new epoch", func() bool { return *n.epoch.Load() == "e2" })
+	n.dispatch.call(t.Context(), func() {}) // and the loop has been told
+	l.ask(early.session.endPoll)
+	goOn()
+	if a := ends.answer(); a.LastEventID[:3] != "e1-" || a.Gap != nil {
+		t.Errorf("position %s, gap %v", a.LastEventID, a.Gap)
+	}
+	if text := <-position; !strings.HasPrefix(text, "id: e1-") {
+		t.Errorf("position %q", text)
+	}
+	for _, j := range []*joining{stays, early} {
+		if a := j.answer(); a.LastEventID[:3] != "e2-" || a.Gap == nil || a.Gap.Reason != gapRecreated {
+			t.Errorf("position %s, gap %v", a.LastEventID, a.Gap)
+		}
+	}
+}
+
+// A client with an id of an epoch that its loop has not heard of yet is not told that
+// its id is of another one.
+func TestLoopHearsOfTheEpochLater(t *testing.T) {
+	u := newUpstream(t)
+	u.stop()
+	n := startNodeUnready(t, u, nil)
+	j := joinNow(t, n, "channel=a", "e7-5")
+	onLoop := func(f func()) {
+		done := make(chan struct{})
+		j.session.loop.ask(func() { f(); close(done) })
+		<-done
+	}
+	n.dispatch.call(t.Context(), func() {
+		n.dispatch.restart(&checked{pulse: wire.Pulse{Epoch: "e7"}, head: 9, first: 1})
+		j.adopt() // before the loop is told
+		onLoop(func() {})
+		onLoop(func() {}) // it has begun what it can
+	})
+	onLoop(func() {})
+	onLoop(func() {
+		if s := j.session; s.start != nil || s.first != 5 || s.poll.answer.Gap != nil {
+			t.Errorf("begun: %v, at %d, gap %v", s.start == nil, s.first, s.poll.answer.Gap)
+		}
+	})
+}
+
+// A poll that ends before it has begun answers with the id that it came with: whatever
+// there is to tell of it is told the next time.
+func TestPollEndsBeforeItBegins(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	for _, id := range []string{"e0-7", "garbage", idOf(1)} {
+		j := joinNow(t, n, "channel=a", id)
+		goOn := hold(j.session.loop)
+		j.adopt()
+		j.session.loop.ask(j.session.endPoll)
+		goOn()
+		if a := j.answer(); a.LastEventID != id || a.Gap != nil {
+			t.Errorf("position %s, gap %v, came with %s", a.LastEventID, a.Gap, id)
+		}
+	}
+}

@@ -28,8 +28,8 @@ type ring struct {
 	// searched by sequence also where some have none.
 	key uint64
 	// liveGone is the number of the newest frame without a sequence that is no
-	// longer here.
-	liveGone uint64
+	// longer here, lowGone that of the newest with one below another's before it.
+	liveGone, lowGone uint64
 }
 
 func (r *ring) at(i int) *frame { return r.buf[(int(r.head)+i)&(len(r.buf)-1)] }
@@ -56,10 +56,13 @@ func (r *ring) pop() int64 {
 	r.head = (r.head + 1) & int32(len(r.buf)-1)
 	r.len--
 	r.size -= f.size()
-	r.evicted, r.from = f.n, max(r.from, f.seq)
-	if f.seq == 0 {
+	switch {
+	case f.seq == 0:
 		r.liveGone = f.n
+	case f.seq < r.from:
+		r.lowGone = f.n
 	}
+	r.evicted, r.from = f.n, max(r.from, f.seq)
 	if r.len == 0 {
 		r.buf, r.head = nil, 0 // an idle channel keeps nothing
 	}
@@ -105,17 +108,19 @@ func (r *ring) since(dst []*frame, pos, upTo uint64, max int64) (frames []*frame
 	return r.take(dst, i, true, pos, upTo, max)
 }
 
-// unordered appends to dst the frames without a sequence that are numbered above
-// n, up to upTo. ok is false when some are no longer here.
-func (r *ring) unordered(dst []*frame, n, upTo uint64) (frames []*frame, ok bool) {
+// unordered appends to dst the frames numbered above n, up to upTo, that since does
+// not find after the sequence pos: those without a sequence, or with one up to pos.
+// ok is false when some are no longer here; low tells that one of the latter kind
+// would be missed, too.
+func (r *ring) unordered(dst []*frame, n, upTo, pos uint64, low bool) (frames []*frame, ok bool) {
 	first := len(dst)
 	for i := int(r.len) - 1; i >= 0 && r.at(i).n > n; i-- {
-		if f := r.at(i); f.n <= upTo && f.seq == 0 {
+		if f := r.at(i); f.n <= upTo && f.seq <= pos {
 			dst = append(dst, f)
 		}
 	}
 	slices.Reverse(dst[first:])
-	return dst, r.liveGone <= n
+	return dst, r.liveGone <= n && (!low || r.lowGone <= n)
 }
 
 // oldAfter tells whether there is, or may have been, an old frame numbered above
@@ -184,7 +189,7 @@ func (l *ringLog) empty(t *topic, n uint64) {
 	for t.ring.len > 0 {
 		l.total -= t.ring.pop()
 	}
-	t.ring = ring{evicted: n, liveGone: t.ring.liveGone}
+	t.ring = ring{evicted: n, liveGone: t.ring.liveGone, lowGone: t.ring.lowGone}
 }
 
 // expire evicts what entered before then.

@@ -2,6 +2,7 @@ package ssenode
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -96,4 +97,34 @@ func TestRingLogBounds(t *testing.T) {
 	if l.total != 0 || a.ring.buf != nil || b.ring.buf != nil || len(l.entries) != 0 {
 		t.Errorf("after expiry: %d bytes, %d entries", l.total, len(l.entries))
 	}
+}
+
+// What was held back and then given out after something newer is not found by its
+// sequence; by its number it is, or missed where that counts.
+func TestRingUnordered(t *testing.T) {
+	var r ring
+	for n, seq := range []uint64{5, 7, 0, 6, 8} {
+		r.push(&frame{n: uint64(n + 1), seq: seq})
+	}
+	f := func(n, upTo, pos uint64, low, wantOK bool, want ...uint64) {
+		t.Helper()
+		frames, ok := r.unordered(nil, n, upTo, pos, low)
+		var got []uint64
+		for _, f := range frames {
+			got = append(got, f.n)
+		}
+		if ok != wantOK || !slices.Equal(got, want) {
+			t.Errorf("numbers %v, %v after %d; want %v, %v", got, ok, n, want, wantOK)
+		}
+	}
+	f(2, 5, 7, true, true, 3, 4)
+	f(2, 3, 7, true, true, 3)
+	f(3, 5, 5, true, true)
+	for range 4 {
+		r.pop()
+	}
+	f(2, 5, 7, true, false)
+	f(3, 5, 7, true, false)
+	f(3, 5, 5, false, true)
+	f(4, 5, 7, true, true)
 }

@@ -22,7 +22,7 @@ type session struct {
 	clientID string
 	wrap     bool // wants the form of wrap=1
 	overlap  bool // some subs match the same channel
-	owing    bool // throttle= may hold back an event while newer ones of others are given
+	owing    bool // throttle= may hold back an event while newer ones, or positions, are given
 
 	behind    bool // not current; the sweep passes it over
 	closed    bool // dropped; also behind
@@ -59,6 +59,7 @@ type lag struct {
 	whole    uint64           // everything up to this sequence comes before what follows the cursor
 	since    int64            // when it last took something; Unix nanoseconds
 	start    *start           // what is to be done before anything else; nil once done
+	owes     bool             // going by numbers: after the cursor something lower may come
 	told     map[int32]uint64 // by sub: the loss up to this place was told
 }
 
@@ -83,10 +84,14 @@ type sub struct {
 // vouched tells whether frames may carry their ids: nothing lower is owed.
 func (s *session) vouched() bool { return !s.unsettled && !s.holdsBack() }
 
-// holdsBack tells whether throttle= holds back something for the session.
+// holdsBack tells whether throttle= holds back something for the session, or did
+// so up to somewhere before the session's position.
 func (s *session) holdsBack() bool {
 	if !s.owing {
 		return false
+	}
+	if s.lag != nil && s.lag.owes {
+		return true
 	}
 	for i := range s.subs {
 		if s.subs[i].topic.byLoop[s.loop.index].local.owed > 0 {
@@ -201,7 +206,7 @@ func (s *session) fallBehind() {
 
 // replays makes a session that is behind replay.
 func (s *session) replays() {
-	s.replaying = true
+	s.replaying, s.owes = true, false
 	if s.progress == nil {
 		s.progress = make([]progress, len(s.subs))
 	}
@@ -291,12 +296,12 @@ func (s *session) beat(text []byte) {
 
 // advances tells whether there is a newer position to be given than the last.
 func (s *session) advances() bool {
-	return s.loop.verified > s.given && s.vouched() && s.loop.epoch() != ""
+	return s.loop.verified > s.given && s.vouched() && s.loop.epoch != ""
 }
 
 // position appends a block with nothing but the newest position.
 func (s *session) position(b []byte) []byte {
 	verified := s.loop.verified
 	s.seq, s.given = max(s.seq, verified), verified
-	return append(appendID(b, wire.ID{Epoch: s.loop.epoch(), Seq: verified}), '\n')
+	return append(appendID(b, wire.ID{Epoch: s.loop.epoch, Seq: verified}), '\n')
 }

@@ -28,7 +28,7 @@ func (s *session) begin() {
 		}
 	case st.id == "":
 		s.initial()
-	case st.unknown || st.from.Epoch != l.epoch():
+	case st.unknown || st.from.Epoch != l.epoch:
 		reason := gapUnknownID
 		if !st.unknown {
 			reason = gapRecreated
@@ -50,6 +50,9 @@ func (s *session) begin() {
 func (s *session) resume(st *start) {
 	s.replayFrom(st.from.Seq)
 	s.given, s.back = s.seq, s.seq
+	if s.holdsBack() {
+		s.whole = 0 // whatever pulses have vouched for when it came
+	}
 	s.raise()
 	for _, m := range *s.loop.marks.Load() {
 		if m.since != 0 && m.since < st.from.Seq && st.from.Seq < m.seq {
@@ -114,9 +117,9 @@ func (s *session) initial() {
 	slices.SortStableFunc(frames, func(a, b *frame) int { return cmp.Compare(a.seq, b.seq) })
 	s.start = nil
 	s.also(withoutID(frames))
-	if s.vouched() && l.epoch() != "" && s.first != 0 {
+	if s.vouched() && l.epoch != "" && s.first != 0 {
 		s.given = max(s.given, s.first)
-		s.rest = append(appendID(s.rest, wire.ID{Epoch: l.epoch(), Seq: s.given}), '\n')
+		s.rest = append(appendID(s.rest, wire.ID{Epoch: l.epoch, Seq: s.given}), '\n')
 	}
 }
 

@@ -106,9 +106,8 @@ func BenchmarkReplay(b *testing.B) {
 	var marks []*mark
 	d.marks.Store(&marks)
 	var known atomic.Pointer[string]
-	l.marks, l.epochText, l.fetcher = &d.marks, &known, &fetcher{d: d}
-	epoch := "e1"
-	known.Store(&epoch)
+	l.marks, l.nodeEpoch, l.fetcher = &d.marks, &known, &fetcher{d: d}
+	l.epoch = "e1"
 	var log ringLog
 	for _, o := range newOps(t, 1000) {
 		log.add(t, o.frame, time.Now(), 1<<30, 1<<30)

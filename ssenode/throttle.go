@@ -1,7 +1,9 @@
 package ssenode
 
 import (
+	"cmp"
 	"container/heap"
+	"slices"
 	"time"
 
 	"sluice/shared/wire"
@@ -9,7 +11,8 @@ import (
 
 // throttled holds back events of channels with throttle=<interval>: the first
 // goes at once, of those that follow within the interval only the latest, at
-// its end. It is owned by the dispatcher's goroutine.
+// its end, or when the topic is begun anew before. It is owned by the dispatcher's
+// goroutine.
 type throttled struct {
 	channels map[throttleKey]*throttle
 	queue    throttleQueue
@@ -50,7 +53,10 @@ func (q *throttled) keep(d *dispatcher, t *topic, subject string, seq uint64, da
 		d.stats.dropped[superseded].Add(1)
 	} else {
 		c.held = true
-		d.tell(func(l *loop) { t.on(l).owed++ })
+		d.tell(func(l *loop) {
+			lt := t.on(l)
+			lt.owed, lt.held = lt.owed+1, seq
+		})
 	}
 	c.seq, c.data = seq, data
 	return true
@@ -65,43 +71,45 @@ func (q *throttled) due(d *dispatcher, now time.Time) {
 			delete(q.channels, c.throttleKey)
 			continue
 		}
-		c.held = false
-		c.due = now.Add(c.interval)
-		heap.Fix(&q.queue, 0)
-		t, seq, data := c.topic, c.seq, c.data
-		c.data = nil
-		// Clients were given no newer id meanwhile, so their position does not go
-		// back; with this one nothing is owed any more. (What is forgotten when a
-		// topic is learned anew is replayed.)
-		d.tell(func(l *loop) { t.on(l).owed-- })
-		d.emit(t, c.subject, seq, wire.ID{Epoch: d.epochNow(), Seq: seq}, data, d.hub.routes.MatchSubject(c.subject).Format, now)
+		q.give(d, c, now)
 	}
 }
 
-// forget drops what is held back of a topic. After a reconnection it is called for
-// all topics, so it looks at the topic's own channels only, where there is one.
-func (q *throttled) forget(d *dispatcher, t *topic) {
+// give gives out what is held back of a channel, and begins its next interval.
+func (q *throttled) give(d *dispatcher, c *throttle, now time.Time) {
+	c.held, c.due = false, now.Add(c.interval)
+	heap.Fix(&q.queue, c.at)
+	t, seq, data := c.topic, c.seq, c.data
+	c.data = nil
+	// Clients were given no newer id meanwhile, so their position does not go
+	// back; with this one nothing is owed any more.
+	d.tell(func(l *loop) { t.on(l).owed-- })
+	d.emit(t, c.subject, seq, wire.ID{Epoch: d.epochNow(), Seq: seq}, data, d.hub.routes.MatchSubject(c.subject).Format, now)
+}
+
+// release gives out at once what is held back of a topic that is about to be begun
+// anew: all that has come of it was given out then, so clients need nothing of it
+// that may be in no ring. After a reconnection it is called for all topics, so it
+// looks at the topic's own channels only, where there is one.
+func (q *throttled) release(d *dispatcher, t *topic, now time.Time) {
+	var list []*throttle
 	switch {
 	case !t.throttles:
 	case t.literal:
-		if c := q.channels[throttleKey{t, t.subject()}]; c != nil {
-			q.remove(d, c)
+		if c := q.channels[throttleKey{t, t.subject()}]; c != nil && c.held {
+			list = append(list, c)
 		}
 	default:
 		for key, c := range q.channels {
-			if key.topic == t {
-				q.remove(d, c)
+			if key.topic == t && c.held {
+				list = append(list, c)
 			}
 		}
+		slices.SortFunc(list, func(a, b *throttle) int { return cmp.Compare(a.seq, b.seq) })
 	}
-}
-
-func (q *throttled) remove(d *dispatcher, c *throttle) {
-	if t := c.topic; c.held {
-		d.tell(func(l *loop) { t.on(l).owed-- })
+	for _, c := range list {
+		q.give(d, c, now)
 	}
-	heap.Remove(&q.queue, c.at)
-	delete(q.channels, c.throttleKey)
 }
 
 // arm sets the timer for the next that is due.

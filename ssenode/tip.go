@@ -11,9 +11,10 @@ import (
 type tip struct {
 	history *history
 
-	mu    sync.Mutex // held while asking
-	seq   uint64
-	asked time.Time
+	mu     sync.Mutex // held while asking
+	seq    uint64
+	asked  time.Time
+	failed error // the last question was not answered
 }
 
 // tipLimit is how long a client with an id beyond the last pulse waits for the
@@ -45,10 +46,12 @@ func (t *tip) ask(seq uint64) (bool, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), askLimit)
 		defer cancel()
 		r, err := t.history.end(ctx)
-		if err != nil {
-			return false, err
+		if t.asked, t.failed = asked, err; err == nil {
+			t.seq = r.seq
 		}
-		t.seq, t.asked = r.seq, asked
 	}
-	return seq <= t.seq, nil
+	if seq <= t.seq {
+		return true, nil
+	}
+	return false, t.failed
 }

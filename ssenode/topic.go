@@ -52,6 +52,7 @@ type localTopic struct {
 	clients []client
 	share   *share // of the batch in work, else nil
 	owed    int    // events held back by throttle=
+	held    uint64 // of a channel the first of them; all before it were given out
 }
 
 // on is the topic's part that a loop owns.

@@ -2,6 +2,7 @@ package ssenode
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,7 +13,9 @@ import (
 // for good, since the runtime keeps the records of goroutines that have ended.
 //
 // Clients go on in the order in which they came, which is about that in which topics
-// become known; none waits longer than flushLimit.
+// become known, so a look at the oldest is enough mostly. While that one has to wait
+// for longer, as when its topic is asked for again, the others overtake it. None waits
+// longer than flushLimit.
 type usher struct {
 	n    *Node
 	kick chan struct{} // capacity 1
@@ -22,12 +25,28 @@ type usher struct {
 	closed bool
 }
 
+// overtakeAfter is how long clients wait for the oldest before all of them are looked
+// at: rarely enough for a hundred thousand of them.
+const overtakeAfter = 50 * time.Millisecond
+
 // newcomer is a client between its request and its loop.
 type newcomer struct {
 	session *session
 	request *request
 	wait    []chan struct{} // closed when its topics are ready
 	limit   time.Time       // of the wait
+}
+
+// over tells whether it need not wait, or has done so for long enough.
+func (c *newcomer) over(now time.Time) bool {
+	for _, ready := range c.wait {
+		select {
+		case <-ready:
+		default:
+			return !now.Before(c.limit)
+		}
+	}
+	return true
 }
 
 // seat takes over a client; it never blocks. It returns false when the node ends.
@@ -56,16 +75,25 @@ func (u *usher) take() []newcomer {
 // run ends with the context, and when all that came have been given to loops, which
 // send them away then.
 func (u *usher) run(ctx context.Context) {
+	var waiting []newcomer // oldest first
 	for {
-		for list := u.take(); len(list) > 0; list = u.take() {
-			for _, c := range list {
-				if u.n.await(c.wait, c.limit); u.n.isAhead(c.request) {
-					go u.n.adopt(c.session, c.request, nil)
-				} else {
+		for waiting = append(waiting, u.take()...); len(waiting) > 0; waiting = append(waiting, u.take()...) {
+			if c := &waiting[0]; u.n.await(c.wait, time.Now().Add(overtakeAfter)) || c.over(time.Now()) {
+				u.n.adopt(c.session, c.request, nil)
+				*c = newcomer{}
+				waiting = waiting[1:]
+				continue
+			}
+			now := time.Now()
+			waiting = slices.DeleteFunc(waiting, func(c newcomer) bool {
+				over := c.over(now)
+				if over {
 					u.n.adopt(c.session, c.request, nil)
 				}
-			}
+				return over
+			})
 		}
+		waiting = nil
 		select {
 		case <-u.kick:
 		case <-ctx.Done():

@@ -20,7 +20,7 @@ func (s *session) settled() bool {
 
 // owesOld tells whether a session that begins may still get something lower than
 // what it is given before: messages of a topic that came while its place in the
-// stream was being learned.
+// stream was being learned, or what throttle= held back.
 func (s *session) owesOld() bool {
 	for i := range s.subs {
 		t := s.subs[i].topic
@@ -117,9 +117,19 @@ func (l *loop) nextMark(s *session, n uint64) *mark {
 	return nil
 }
 
+// found lets sessions begin that came before the stream was found.
+func (l *loop) found(epoch string, head uint64) {
+	l.epoch, l.verified = epoch, head
+	for s := range l.behind {
+		if s.start != nil && len(s.rest) == 0 && !s.closed {
+			s.catchUp()
+		}
+	}
+}
+
 // restart tells all sessions that the stream began anew, with the pulse at first.
-func (l *loop) restart(m *mark, head, first uint64) {
-	l.n, l.seq, l.verified, l.told = m.n, head, head, nil
+func (l *loop) restart(m *mark, epoch string, head, first uint64) {
+	l.n, l.seq, l.epoch, l.verified, l.told = m.n, head, epoch, head, nil
 	l.restarted.n, l.restarted.seq = m.n, first
 	l.unsettle()
 	for _, list := range l.sessions.lists {
