@@ -264,7 +264,7 @@ func (ls *listeners) caughtUp(to counts) {
 		}
 		return ""
 	}
-	end := time.Now().Add(wait)
+	end := time.Now().Add(2 * wait)
 	for ls.good(); behind() != ""; ls.good() {
 		if time.Now().After(end) {
 			ls.fail("in vain: " + behind())
