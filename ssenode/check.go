@@ -34,7 +34,6 @@ type checked struct {
 
 // missed does what is needed when anything may have been lost on the way here.
 func (d *dispatcher) missed(why string) {
-	d.unsettleAll()
 	d.markLive(gapDropped)
 	d.check(why)
 }
@@ -47,7 +46,11 @@ func (d *dispatcher) check(why string) {
 		return
 	}
 	d.checking, d.flooded = true, false
-	d.relearn(d.hub.all())
+	// Ids are withheld until a pulse has been checked later: something may be missing,
+	// and another server may not have heard of our subscriptions yet.
+	d.tell(func(l *loop) { l.withhold(true) })
+	d.stale = d.hub.all()
+	d.beginSome()
 	d.stats.checks.Add(1)
 	d.log.Debug("comparing with the stream", "why", why)
 	c := checked{life: d.life.Load()}
@@ -117,9 +120,13 @@ func (d *dispatcher) readMarks(ctx context.Context, c *checked, afterMark, after
 	return err
 }
 
-// checked goes on after a check.
+// checked goes on after a check, when all topics are begun anew.
 func (d *dispatcher) checked(c *checked) {
-	d.checking = false
+	if len(d.stale) > 0 {
+		d.answer = c
+		return
+	}
+	d.checking, d.answer = false, nil
 	switch {
 	case c.life != d.life.Load():
 		d.again = true // it was about another epoch

@@ -55,6 +55,8 @@ type dispatcher struct {
 	checking   bool
 	again      bool                // check once more when done
 	flooded    bool                // the inbox was full since it began
+	stale      []*topic            // that are still to be begun anew in it
+	answer     *checked            // it is done but for these
 	pulses     []*nats.Msg         // that came meanwhile
 	unlearned  []*topic            // to be learned when done
 	early      int                 // bytes of messages of topics that are not learned
@@ -98,7 +100,16 @@ func (d *dispatcher) run(ctx context.Context) {
 	defer timer.Stop()
 	batch := make([]*nats.Msg, 0, batchSize)
 	for {
+		var stale chan struct{}
+		if len(d.stale) > 0 {
+			stale = always
+		}
 		select {
+		case <-stale:
+			d.hub.mu.RLock()
+			d.beginSome()
+			d.hub.mu.RUnlock()
+			d.flush()
 		case m := <-d.hub.inbox:
 			batch = append(batch[:0], m)
 		more:

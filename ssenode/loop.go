@@ -67,6 +67,7 @@ type loop struct {
 	restarted  struct{ n, seq uint64 } // the last restart of the stream, and its first pulse
 	early      []*session              // that joined at a number that is not posted yet
 	fresh      []*session              // that are not settled
+	withholds  bool                    // nobody is settled
 	polls      []*session              // that got something
 	ticks      int
 	drainTotal int           // sessions when the drain began
@@ -208,7 +209,7 @@ func (l *loop) admit(s *session) {
 	}
 	s.since = time.Now().UnixNano()
 	l.behind[s] = struct{}{}
-	if s.unsettled = !s.settled() || s.owesOld(); s.unsettled {
+	if s.unsettled = l.withholds || !s.settled() || s.owesOld(); s.unsettled {
 		l.fresh = append(l.fresh, s)
 	}
 	l.later(s, s.cursor)

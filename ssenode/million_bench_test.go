@@ -356,7 +356,8 @@ func (w *watching) requestOf(b *testing.B, i int) *request {
 //	ms/message        a message for the channel with the most clients, to the last of them
 //	ms/counts         what a scrape of /metrics holds the hub's lock for, twice
 //	ms/pulse          what a pulse costs a loop when all is well, -missed: while nobody is settled
-//	ms/missed         how long no message is looked at when something was missed, as after a reconnection
+//	ms/missed         how long no message is looked at when something was missed, as after a reconnection:
+//	                  a slice of the topics is begun anew
 //	s/missed          from then until every client is current and settled again
 //	s/cut             from a cut connection to NATS until then
 //	leave, ms/unsub   the loop and the hub; and the end of all subscriptions, in one go

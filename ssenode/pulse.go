@@ -118,15 +118,6 @@ func (d *dispatcher) settle(seq uint64) {
 	}
 }
 
-// unsettleAll withholds ids until the next pulse has been checked: another
-// server may not have heard of our subscriptions yet.
-func (d *dispatcher) unsettleAll() {
-	for _, t := range d.hub.topics {
-		d.unsettle(t, d.newest)
-	}
-	d.tell(func(l *loop) { l.unsettle() })
-}
-
 // unsettle withholds ids of the topic until a pulse after the sequence. While its
 // place is not known no pulse can settle it, so it is not among those that every
 // pulse looks at: of a million topics begun anew a pulse would take as long as the

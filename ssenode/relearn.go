@@ -2,7 +2,12 @@ package ssenode
 
 import (
 	"maps"
+	"slices"
 	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/wire"
 )
 
 // A topic of which something was missed, or may have been, is begun anew: its
@@ -40,6 +45,30 @@ func (d *dispatcher) relearn(topics []*topic) {
 	}
 	if len(list) > 0 {
 		d.tell(func(l *loop) { l.relearn(list) })
+	}
+}
+
+// sliceOf is how many topics are begun anew at a time, when that is all of them: a
+// million take seconds, in which messages have to be looked at.
+const sliceOf = 500
+
+// beginSome begins a part of the stale topics anew. What comes on the others meanwhile
+// is given out as it is at other times, if the chain has no hole, but without ids: no
+// pulse is checked, and so nothing vouched for, before all are begun anew.
+func (d *dispatcher) beginSome() {
+	n := min(len(d.stale), sliceOf)
+	topics := slices.DeleteFunc(d.stale[:n:n], func(t *topic) bool {
+		return d.hub.topics[t.subject()] != t // its last client has left
+	})
+	d.stale = d.stale[n:]
+	d.relearn(topics)
+	if len(d.stale) > 0 {
+		return
+	}
+	d.stale = nil
+	d.tell(func(l *loop) { l.withhold(false) })
+	if d.answer != nil {
+		d.checked(d.answer)
 	}
 }
 
@@ -172,15 +201,49 @@ func (d *dispatcher) learned(places []learnt) {
 			d.learner.add(t)
 			continue
 		}
-		c.learned, c.known, c.tail = true, max(p.upTo, p.last), p.last
+		c.learned = true
 		if !t.literal {
 			c.tails = map[string]uint64{}
 		}
-		early := d.forgetEarly(c)
-		d.unsettle(t, max(p.upTo, p.last, head))
-		d.known(t, p.last)
+		early, last, all := d.forgetEarly(c), p.last, max(p.upTo, p.last)
+		if t.literal && continues(early, c.had, last) {
+			// What the stream has more than was here has come live meanwhile: nothing was
+			// missed, and the ring is good.
+			last = c.had
+			c.known, c.tail = last, last
+			for len(early) > 0 && sequence(early[0]) <= all {
+				d.message(t, early[0], now)
+				early = early[1:]
+			}
+		}
+		c.known, c.tail = all, max(c.tail, last)
+		d.unsettle(t, max(all, head))
+		d.known(t, last)
 		for _, m := range early {
 			d.message(t, m, now)
 		}
 	}
+}
+
+func sequence(m *nats.Msg) uint64 { return number(m.Header, wire.HeaderSequence) }
+
+// continues tells whether messages of a channel, in their order, go on where it was
+// complete, without a hole up to the last one.
+func continues(list []*nats.Msg, had, last uint64) bool {
+	if had == 0 || last <= had {
+		return false
+	}
+	for _, m := range list {
+		switch seq := sequence(m); {
+		case seq <= had:
+		case number(m.Header, wire.HeaderLastSequence) > had:
+			return false
+		default:
+			had = seq
+		}
+		if had >= last {
+			return true
+		}
+	}
+	return false
 }

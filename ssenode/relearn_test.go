@@ -3,6 +3,13 @@ package ssenode
 import (
 	"fmt"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/channel"
+	"sluice/shared/sseclient"
+	"sluice/shared/wire"
 )
 
 // A client replays because something of one channel was missed, and only then something
@@ -51,4 +58,162 @@ func TestBegunAnewOnceMore(t *testing.T) {
 	if tails["y"] != 55 {
 		t.Error("what all clients share was changed")
 	}
+}
+
+// When all topics are begun anew that is done in slices. What comes on those that are
+// not yet is given out, but without an id, as something lower may be missing; what is
+// missing comes later, and all of it once.
+func TestBegunAnewInSlices(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, func(c *Config) { c.SSENode.Loops = 1 })
+	names := make([]string, 3*sliceOf)
+	r := &request{}
+	for i := range names {
+		names[i] = fmt.Sprint("c", i)
+		p, err := channel.Exact(names[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.want = append(r.want, p)
+	}
+	all, _, err := n.join(r, newCollector(false)) // keeps them all subscribed
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.hub.leave(all)
+	s := open(t, n, "/events?"+channelQuery(names[:200]...))
+	single := map[string]*sseclient.Stream{}
+	for _, name := range names[10:30] {
+		single[name] = open(t, n, "/events?"+channelQuery(name))
+	}
+	settle(t, n)
+	u.publish("c0", "first")
+	want(t, s, "", "first")
+	u.quiet(true)
+	missing := map[string]bool{}
+	for i := range 10 {
+		u.lose(names[i], fmt.Sprint("lost ", i))
+		missing[fmt.Sprint("lost ", i)] = true
+	}
+	u.publish("c199", "newer")
+	want(t, s, "", "newer")
+	d := n.dispatch
+	var now *topic
+	d.call(t.Context(), func() {
+		d.missed("test")
+		for name := range single {
+			if tp := d.hub.topics[name]; tp.chain.learned {
+				now = tp
+			}
+		}
+		if now == nil {
+			return
+		}
+		m := nats.NewMsg(u.names.Live() + now.subject())
+		m.Data = []byte("now")
+		m.Header.Set(wire.HeaderSequence, fmt.Sprint(u.lose(now.name(), "now")))
+		d.message(now, m, time.Now())
+	})
+	if now == nil {
+		t.Fatal("all were begun anew in one go")
+	}
+	missing["now"] = true
+	if ev := want(t, single[now.name()], "", "now"); ev.ID != "" {
+		t.Errorf("id %q while something is missing", ev.ID)
+	}
+	until(t, "all are known again", func() bool { return known(n) && n.stats.relearned.Load() >= uint64(len(names)) })
+	u.quiet(false)
+	until(t, "clients get ids again", func() bool {
+		is := make(chan bool)
+		l := n.loops[0]
+		l.ask(func() { is <- len(l.fresh) == 0 })
+		return <-is
+	})
+	last := u.publish(now.name(), "last")
+	for {
+		ev := next(t, s)
+		if ev.Data == "last" {
+			if ev.ID != idOf(last) {
+				t.Errorf("id %q, want %q", ev.ID, idOf(last))
+			}
+			break
+		}
+		if !missing[ev.Data] {
+			t.Errorf("%q has come twice", ev.Data)
+		}
+		delete(missing, ev.Data)
+	}
+	if len(missing) > 0 {
+		t.Errorf("missing: %v", missing)
+	}
+}
+
+// Who comes while ids are withheld gets none, although its channels were settled
+// before.
+func TestComesWhileIDsAreWithheld(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, func(c *Config) { c.SSENode.Loops = 1 })
+	open(t, n, "/events?channel=a")
+	settle(t, n)
+	l := n.loops[0]
+	l.ask(func() { l.withhold(true) })
+	j := joinNow(t, n, "channel=a", "").adopt()
+	unsettled := make(chan bool)
+	l.ask(func() { unsettled <- j.session.unsettled })
+	if !<-unsettled {
+		t.Error("it is settled")
+	}
+	l.ask(func() { l.withhold(false) })
+	j.answer() // after the next pulse
+}
+
+// Messages go on while all channels are begun anew, as they do when another bridge
+// takes over. Clients get them from memory: the stream is asked where the channels
+// stand, and not for what came live. Of a channel that has missed something it is.
+func TestBegunAnewInTheFlow(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	s := open(t, n, "/events?channel=a&channel=b&channel=holed")
+	settle(t, n)
+	for _, name := range []string{"a", "b", "holed"} {
+		u.publish(name, "before")
+	}
+	wants(t, s, "before", "before", "before")
+	flow := func(lost func()) (asked uint64) {
+		settle(t, n)
+		u.quiet(true)
+		learn := beginAnew(t, n, "a", "b", "holed")
+		u.publish("b", "1")
+		u.publish("a", "2")
+		lost()
+		u.publish("holed", "4")
+		last := u.publish("b", "5")
+		d := n.dispatch
+		until(t, "all has come", func() (is bool) {
+			d.call(t.Context(), func() {
+				e := d.hub.topics["b"].chain.early
+				is = e != nil && sequence(e.list[len(e.list)-1]) == last
+			})
+			return is
+		})
+		before := n.history.asked.Load()
+		learn()
+		until(t, "the channels are known again", func() bool { return known(n) })
+		defer u.quiet(false)
+		for _, text := range []string{"1", "2"} {
+			want(t, s, "", text)
+		}
+		asked = n.history.asked.Load() - before
+		return asked
+	}
+	if asked := flow(func() {}); asked > 1 {
+		t.Errorf("the stream was asked %d times", asked)
+	}
+	wants(t, s, "4", "5")
+	u.publish("a", "after")
+	if ev := want(t, s, "", "after"); ev.ID == "" {
+		settle(t, n)
+	}
+	flow(func() { u.lose("holed", "3") })
+	wants(t, s, "3", "4", "5")
 }

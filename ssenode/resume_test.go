@@ -45,7 +45,9 @@ func numbers(a, b int) (list []string) {
 func TestResume(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
-		here := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine })
+		here := startNode(t, u, func(c *Config) {
+			c.SSENode.Engine, c.SSENode.Linger = engine, time.Minute // or it would forget on a slow machine
+		})
 		there := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine })
 		const path = "/events?channel=quiet&channel=busy&pattern=p:*&channel=p:2"
 		s := open(t, here, path)

@@ -72,6 +72,14 @@ func (l *loop) unsettle() {
 	}
 }
 
+// withhold withholds ids, also from who comes now, until it is called again and a later
+// pulse has been checked.
+func (l *loop) withhold(on bool) {
+	if l.withholds = on; on {
+		l.unsettle()
+	}
+}
+
 // mark tells all sessions that it concerns.
 func (l *loop) mark(m *mark) {
 	l.n = m.n
