@@ -22,8 +22,8 @@ const (
 	fenceTime = time.Second
 )
 
-// barrier writes the marked pulse after the end of the stream and waits for its
-// acknowledgement.
+// barrier writes a pulse, mostly a marked one, after the end of the stream and waits
+// for its acknowledgement.
 func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) error {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
@@ -41,7 +41,8 @@ func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) 
 	if l.term != 0 {
 		stamp.Position = l.window.done.text()
 	}
-	p := l.newPulse(term, epoch, true)
+	// After a farewell nothing can be missing: nodes need not compare everything.
+	p := l.newPulse(term, epoch, l.term != 0 || !e.quiet())
 	if term == l.term {
 		p.Since = l.lastPulse
 	} else if epoch == e.pulse.Epoch {
@@ -69,8 +70,10 @@ func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) 
 	l.digest.Reset() // nodes compare everything up to here
 	l.leads.Store(true)
 	l.setState(state{leads: true})
-	// Live events are worthless when late.
-	l.stats.dropped[noNATS].Add(uint64(l.queue.dropLive()))
+	if p.Marked {
+		// Live events are worthless when late; nodes tell of it.
+		l.stats.dropped[noNATS].Add(uint64(l.queue.dropLive()))
+	}
 	return nil
 }
 
@@ -85,14 +88,14 @@ func (l *leader) takeOver(e end, term uint64, epoch string, seq uint64, took tim
 		l.log.Info("leading", "term", term, "epoch", epoch, "sequence", seq)
 		return
 	}
-	from, why := l.queue.lead(e.stamp.Position, l.otherThan(e.pulse))
+	from, why := l.queue.lead(e.stamp.Position, l.otherThan(e.pulse), e.quiet())
 	l.place, l.window.done, l.cut = from, from, false
 	kind := exact
 	switch {
 	case why != nil:
 		kind = withGap
 		l.queue.tell(newMark(wire.GapUpstream))
-	case e.pulse.Leaving:
+	case e.quiet():
 		kind = planned
 	}
 	l.stats.takeovers[kind].Add(1)

@@ -9,12 +9,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// escortLimit bounds one publication of a nonce and one question whether the server
-// is still the right one.
+// escortLimit bounds one publication of a nonce.
 const escortLimit = time.Second
 
-// escort publishes nonces while the bridge leads, and looks whether they come back
-// and whether the server is still the right one. It ends with the context.
+// escort publishes nonces while the bridge leads, and looks whether they come back.
+// It ends with the context.
 func (s *source) escort(ctx context.Context, l *subscription) {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
@@ -25,19 +24,29 @@ func (s *source) escort(ctx context.Context, l *subscription) {
 		case <-ctx.Done():
 			return
 		}
-		if !s.linked() {
-			continue
-		}
-		one, cancel := context.WithTimeout(ctx, escortLimit)
-		if s.sink.leading() {
+		if s.linked() && s.sink.leading() {
+			one, cancel := context.WithTimeout(ctx, escortLimit)
 			s.nonces.publish(one, l.server.Client, s.log)
+			cancel()
 		}
-		err := s.home.Check(one, l.server)
-		cancel()
-		if err == nil {
-			err = s.nonces.overdue()
+		if err := s.nonces.overdue(); err != nil {
+			l.stop(err)
+			return
 		}
-		if err != nil {
+	}
+}
+
+// check looks whether the server is still the right one. It ends with the context.
+func (s *source) check(ctx context.Context, l *subscription) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := s.home.Check(ctx, l.server); err != nil && ctx.Err() == nil {
 			l.stop(err)
 			return
 		}

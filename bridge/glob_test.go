@@ -130,6 +130,7 @@ func TestPlan(t *testing.T) {
 	f("a*,*b,a?", "ab", "*b a? a*", "a*")
 	f("*", "__keyspace@0__:x", "*", "")
 	f("*", "__keyevent@0__:x", "*", "")
+	f("*", "__sentinel__:hello", "*", "")
 	f("__keyspace@*", "__keyspace@0__:x", "__keyspace@*", "__keyspace@*")
 	f("*", "sluice:mark", "*", "*")
 	f("s*,*mark", "sluice:mark", "*mark s*", "s*") // a mark that came twice would name no place

@@ -13,13 +13,13 @@ import (
 type plan struct {
 	entries  []entry // in order of preference
 	all      bool    // a pattern takes every channel that has a name
-	keyspace bool    // keyspace notifications were asked for
+	internal bool    // Redis' own channels were asked for
 }
 
 func newPlan(p Patterns) plan {
 	var pl plan
 	for _, e := range p.list {
-		pl.keyspace = pl.keyspace || strings.HasPrefix(e.text, "__key")
+		pl.internal = pl.internal || strings.HasPrefix(e.text, "__")
 		if e.glob && strings.Trim(e.text, "*") == "" {
 			pl.all = true
 		}
@@ -34,13 +34,19 @@ func newPlan(p Patterns) plan {
 	return pl
 }
 
+// internal tells whether a channel is one of Redis' own: a server's notifications, or
+// what sentinels say to each other at a master.
+func internal(channel string) bool {
+	return strings.HasPrefix(channel, "__keyspace@") || strings.HasPrefix(channel, "__keyevent@") || channel == "__sentinel__:hello"
+}
+
 // hash tells plans apart: bridges count alike only if theirs is the same.
 func (pl *plan) hash() string {
 	h := fnv.New64a()
 	for _, e := range pl.entries {
 		fmt.Fprintf(h, "%t %q,", e.glob, e.text)
 	}
-	return fmt.Sprintf("%x-%t", h.Sum64(), pl.keyspace)
+	return fmt.Sprintf("%x-%t", h.Sum64(), pl.internal)
 }
 
 // marked tells whether the mark channel comes by one of the patterns. If it does
@@ -87,7 +93,7 @@ func (pl *plan) texts(glob bool) (list []string) {
 // that matches. What no entry matches by our reading is taken too: the server
 // matched it, and it is better delivered.
 func (pl *plan) takes(channel, pattern string) bool {
-	if !pl.keyspace && (strings.HasPrefix(channel, "__keyspace@") || strings.HasPrefix(channel, "__keyevent@")) {
+	if !pl.internal && internal(channel) {
 		return false
 	}
 	if pl.all && channel != "" {

@@ -238,9 +238,9 @@ func (q *queue) stored(text string) error {
 
 // lead begins to lead after the message at the position in the stream. If that
 // cannot be told here, with err saying why, it begins with what comes from now on.
-// Messages of channels without history are let go: late ones are worthless, and
-// they may have been sent.
-func (q *queue) lead(text string, why error) (from position, err error) {
+// Messages of channels without history are let go, unless the last leader has left in
+// order: late ones are worthless, and they may have been sent.
+func (q *queue) lead(text string, why error, inOrder bool) (from position, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	at, a, err := q.find(text)
@@ -250,8 +250,9 @@ func (q *queue) lead(text string, why error) (from position, err error) {
 	if err != nil {
 		at, a = q.order.count, nil
 	}
-	q.forget(at)
-	q.removeLive()
+	if q.forget(at); !inOrder {
+		q.removeLive()
+	}
 	q.leads = true
 	return position{a, at}, err
 }

@@ -140,7 +140,9 @@ func (s *source) listen(ctx context.Context, backoff *redisconn.Backoff) (err er
 	s.nonces.begin()
 	watching.Go(func() { l.watch(ctx, s.again) })
 	watching.Go(func() { s.escort(ctx, l) })
+	watching.Go(func() { s.check(ctx, l) })
 	for _, shard := range shards {
+		watching.Go(func() { s.check(ctx, shard) })
 		watching.Go(func() { shard.watch(ctx, nil) })
 		watching.Go(func() { stop(shard.read(ctx, s.takeSharded)) })
 	}

@@ -31,7 +31,7 @@ func newPair(t *testing.T, change func(*Config)) *pair {
 	p := &pair{rig: newRig(t, embedded.NATSOptions{}), enough: make(chan struct{})}
 	p.redisOfFirst, p.natsOfFirst = embedded.TestProxy(t, p.redis.Addr()), embedded.TestProxy(t, p.nats.Addr())
 	with := func(c *Config) {
-		if err := c.Routes.Decode("c:> history=100000/10m"); err != nil {
+		if err := c.Routes.Decode("c:> history=100000/10m; off history=off"); err != nil {
 			t.Fatal(err)
 		}
 		if change != nil {
@@ -55,6 +55,7 @@ func (p *pair) flow() {
 				return
 			case <-time.After(200 * time.Microsecond):
 				p.publish("c:0", expected(p.sent))
+				p.publish("off", strconv.Itoa(p.sent))
 				p.sent++
 			}
 		}
@@ -126,7 +127,21 @@ func hot(t testing.TB, b *Bridge) {
 	until(t, "the standby is hot", func() bool { return b.leader.state.Load().hot })
 }
 
-// A bridge is stopped while messages flow: the other goes on exactly there.
+// wholeLive checks that nodes have got every message of the channel without history.
+func (p *pair) wholeLive() {
+	p.t.Helper()
+	for i := 0; i < p.sent; {
+		if m := p.next(); m.Subject == p.names.Live()+"off" {
+			if string(m.Data) != strconv.Itoa(i) {
+				p.t.Fatalf("without history: got %s, want %d", m.Data, i)
+			}
+			i++
+		}
+	}
+}
+
+// A bridge is stopped while messages flow: the other goes on exactly there, also with
+// those of channels without history, and nodes need not look for anything.
 func TestPlannedTakeover(t *testing.T) {
 	p := newPair(t, nil)
 	hot(t, p.second)
@@ -137,8 +152,14 @@ func TestPlannedTakeover(t *testing.T) {
 	until(t, "messages flow on", func() bool { return p.second.stats.stored.Load() > 300 })
 	p.finish()
 	p.noMarks()
+	p.wholeLive()
 	if n := p.second.stats.takeovers[planned].Load(); n != 1 {
 		t.Errorf("%d planned takeovers", n)
+	}
+	for _, m := range p.messages() {
+		if pulse, err := wire.ParsePulse(m.Data); err == nil && m.Subject == wire.PulseToken && pulse.Marked && pulse.Term == 2 {
+			t.Error("the takeover's pulse is marked")
+		}
 	}
 }
 

@@ -155,12 +155,27 @@ func (h *hub) leave(s *session) {
 	}
 }
 
-// sweep unsubscribes topics whose linger is over.
+// sweepAtMost is how many topics are let go of at a time: a million that lost their
+// clients at once must not stop the dispatcher for seconds.
+const sweepAtMost = 10_000
+
+// sweep unsubscribes topics whose linger is over. It does so after it let go of the
+// lock. Who comes meanwhile makes a topic with a subscription of its own; what still
+// comes on the old one is nobody's, as topicOf knows topics by their subscription.
 func (h *hub) sweep(now time.Time) {
+	for _, t := range h.swept(now) {
+		if err := t.sub.Unsubscribe(); err != nil && !h.nc.IsClosed() {
+			h.log.Debug("unsubscribe", "channel", t.name(), "error", err)
+		}
+	}
+}
+
+// swept takes out topics whose linger is over, and returns them.
+func (h *hub) swept(now time.Time) (gone []*topic) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	i := 0
-	for ; i < len(h.idle) && h.idle[i].idle <= now.UnixNano(); i++ {
+	for ; i < len(h.idle) && h.idle[i].idle <= now.UnixNano() && len(gone) < sweepAtMost; i++ {
 		t := h.idle[i]
 		h.idle[i] = nil
 		// It may have found a client meanwhile, lost it again and stand later
@@ -173,14 +188,13 @@ func (h *hub) sweep(now time.Time) {
 			delete(h.bySub, t.sub)
 			h.wild.remove(t)
 		}
-		if err := t.sub.Unsubscribe(); err != nil && !h.nc.IsClosed() {
-			h.log.Debug("unsubscribe", "channel", t.name(), "error", err)
-		}
+		gone = append(gone, t)
 	}
 	h.idle = h.idle[i:]
 	if len(h.idle) == 0 {
 		h.idle = nil
 	}
+	return gone
 }
 
 // trimmed tells whether of a subject more may have been stored than was found,

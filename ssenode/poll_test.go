@@ -3,6 +3,7 @@ package ssenode
 import (
 	"encoding/json"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,11 +62,13 @@ func TestPoll(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	// Nothing is lost between polls, however they fall.
-	go func() {
+	var publishing sync.WaitGroup
+	defer publishing.Wait() // for the last acknowledgement, which may be later than the event
+	publishing.Go(func() {
 		for i := range 300 {
 			u.publish("run", fmt.Sprint(i))
 		}
-	}()
+	})
 	id := b.LastEventID
 	for expect := 0; expect < 300; {
 		c := poll("/poll?channel=run&timeout=5&lastEventId=" + id)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"sluice/shared/channel"
 	"sluice/shared/sseclient"
 	"sluice/shared/wire"
 )
@@ -66,22 +65,12 @@ func TestBegunAnewOnceMore(t *testing.T) {
 func TestBegunAnewInSlices(t *testing.T) {
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.Loops = 1 })
-	names := make([]string, 3*sliceOf)
-	r := &request{}
+	defer n.hub.leave(joinMany(t, n, 3*sliceOf))
+	names := make([]string, 200)
 	for i := range names {
 		names[i] = fmt.Sprint("c", i)
-		p, err := channel.Exact(names[i])
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.want = append(r.want, p)
 	}
-	all, _, err := n.join(r, newCollector(false)) // keeps them all subscribed
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.hub.leave(all)
-	s := open(t, n, "/events?"+channelQuery(names[:200]...))
+	s := open(t, n, "/events?"+channelQuery(names...))
 	single := map[string]*sseclient.Stream{}
 	for _, name := range names[10:30] {
 		single[name] = open(t, n, "/events?"+channelQuery(name))
@@ -121,7 +110,7 @@ func TestBegunAnewInSlices(t *testing.T) {
 	if ev := want(t, single[now.name()], "", "now"); ev.ID != "" {
 		t.Errorf("id %q while something is missing", ev.ID)
 	}
-	until(t, "all are known again", func() bool { return known(n) && n.stats.relearned.Load() >= uint64(len(names)) })
+	until(t, "all are known again", func() bool { return known(n) && n.stats.relearned.Load() >= 3*sliceOf })
 	u.quiet(false)
 	until(t, "clients get ids again", func() bool {
 		is := make(chan bool)

@@ -18,7 +18,7 @@ func TestSentinelFailsOver(t *testing.T) {
 	if second == first || first.Pid() == 0 {
 		t.Fatalf("after a failover the master is %s, the other runs as %d", second.Addr(), first.Pid())
 	}
-	eventually(t, "the old master is a replica", func() bool {
+	Eventually(t, "the old master is a replica", sentinelPatience, func() bool {
 		role, err := r.Client(first).Do(t.Context(), "role").Slice()
 		return err == nil && role[0] == "slave"
 	})

@@ -71,6 +71,18 @@ func TestHomeInACluster(t *testing.T) {
 		receive(t, ps, "b "+strconv.Itoa(i))
 	}
 
+	for _, p := range c.Servers {
+		log, err := c.Client(p).ACLLog(t.Context(), 100).Result()
+		for _, refused := range log {
+			if refused.Object == "command" {
+				t.Error("a publisher asks for the right to COMMAND")
+			}
+		}
+		if err != nil || len(log) == 0 {
+			t.Errorf("%d entries, %v; want CLIENT SETNAME at least", len(log), err)
+		}
+	}
+
 	home := c.Owner(t, "sluice:mark")
 	other := c.Servers[0]
 	if other == home {
@@ -213,6 +225,13 @@ func TestOneServerMovesNobody(t *testing.T) {
 	if s.Addr != a.addr {
 		t.Fatalf("%s, want %s", s.Addr, a.addr)
 	}
+	odd.has(odd.addr) // a former owner that is cut off says this
+	a.slow.Store(true)
+	b.slow.Store(true)
+	if s := find(t, h); s.Addr != a.addr {
+		t.Fatalf("%s, which was the first to answer, want %s", s.Addr, a.addr)
+	}
+	odd.has(b.addr)
 	h.known = []string{a.addr, b.addr, odd.addr}
 	stays := func(when string) {
 		t.Helper()

@@ -10,12 +10,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // fake is a Redis or a sentinel that says what a test wants it to say.
 type fake struct {
 	addr   string
 	silent atomic.Bool // takes everything, answers nothing
+	slow   atomic.Bool // answers after 20 ms
 	conns  atomic.Int32
 
 	mu      sync.Mutex // guards the following fields
@@ -128,6 +130,9 @@ func (f *fake) serve(c net.Conn) {
 		}
 		if f.silent.Load() {
 			continue
+		}
+		if f.slow.Load() {
+			time.Sleep(20 * time.Millisecond)
 		}
 		if _, err := io.WriteString(c, answer); err != nil {
 			return
