@@ -154,6 +154,14 @@ func (p *pair) await() (leader, standby *member) {
 	return leader, standby
 }
 
+// other is the bridge beside the one given.
+func (p *pair) other(m *member) *member {
+	if p.bridges[0] != m {
+		return p.bridges[0]
+	}
+	return p.bridges[1]
+}
+
 // awaitLeader waits until some bridge leads.
 func (p *pair) awaitLeader() {
 	p.t.Helper()

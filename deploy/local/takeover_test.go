@@ -73,6 +73,20 @@ var faults = []fault{
 		time.Sleep(outage)
 		leader.reopenNATS()
 	}},
+	// What the leader has sent arrives while the next one writes the same.
+	{name: "NATS late", strike: func(p *pair, leader *member, round int) {
+		for _, hop := range leader.nats {
+			hop.Hold.Store(true)
+		}
+		next := p.other(leader)
+		until(p.t, "another bridge leads", func() bool { return next.state() == leads })
+		if round%3 == 2 {
+			time.Sleep(time.Second)
+		}
+		for _, hop := range leader.nats {
+			hop.Hold.Store(false)
+		}
+	}},
 	{name: "SIGTERM", strike: func(p *pair, leader *member, _ int) {
 		leader.stop()
 		leader.start(p.t)

@@ -13,9 +13,10 @@ import (
 type Proxy struct {
 	ln      net.Listener
 	to      string
-	Swallow atomic.Bool               // from the server to the client
-	Mute    atomic.Bool               // from the client to the server
-	Stall   atomic.Bool               // take nothing from the server for now
+	Swallow atomic.Bool               // from the server to the client: lost
+	Mute    atomic.Bool               // from the client to the server: lost
+	Stall   atomic.Bool               // from the server to the client: later
+	Hold    atomic.Bool               // from the client to the server: later
 	mu      sync.Mutex                // guards the following fields
 	conns   map[net.Conn]*atomic.Bool // whether what its server says is lost
 	shut    bool                      // lets nobody through
@@ -81,14 +82,18 @@ func (p *Proxy) copy(dst, src net.Conn, lost, hang *atomic.Bool) {
 		delete(p.conns, src)
 		p.mu.Unlock()
 	}()
+	wait := &p.Stall
+	if lost == &p.Mute {
+		wait = &p.Hold
+	}
 	b := make([]byte, 32<<10)
 	for {
-		for lost == &p.Swallow && p.Stall.Load() && !p.closed.Load() {
-			time.Sleep(time.Millisecond)
-		}
 		n, err := src.Read(b)
 		if err != nil {
 			return
+		}
+		for wait.Load() && !p.closed.Load() {
+			time.Sleep(time.Millisecond)
 		}
 		if lost.Load() || hang.Load() {
 			continue
