@@ -88,6 +88,8 @@ func (l *leader) takeOver(e end, term uint64, epoch string, seq uint64, took tim
 		l.log.Info("leading", "term", term, "epoch", epoch, "sequence", seq)
 		return
 	}
+	defer l.link.now()
+	l.blind.Store(!l.link.linked())
 	from, why := l.queue.lead(e.stamp.Position, l.otherThan(e.pulse), e.quiet())
 	l.place, l.window.done, l.cut = from, from, false
 	kind := exact

@@ -57,6 +57,7 @@ type leader struct {
 	wake     chan struct{} // capacity 1: look at the stream at once
 	leads    atomic.Bool
 	state    atomic.Pointer[state]
+	blind    atomic.Bool // began to lead without a link to Redis
 
 	// Owned by the goroutine.
 	term     uint64 // 0: does not lead
@@ -92,6 +93,7 @@ type link interface {
 	server() string // its name, "" if that is not known
 	shards() bool   // messages come from several servers
 	renew(why string)
+	now() // publish a nonce at once
 }
 
 func newLeader(nc *nats.Conn, q *queue, cfg *Config, from link, log *slog.Logger) *leader {

@@ -223,6 +223,25 @@ func TestColdTakeover(t *testing.T) {
 	}
 }
 
+// A bridge takes over while Redis is away: what is published until it has a link is
+// told, too.
+func TestTakeoverWithoutRedis(t *testing.T) {
+	r := newRig(t, embedded.NATSOptions{})
+	_, stop := r.lead(nil)
+	stop()
+	if err := r.redis.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	second, _ := r.start(nil)
+	until(t, "it leads all the same", second.leader.leads.Load)
+	until(t, "the takeover is told", func() bool { return len(r.marks()) == 1 })
+	if err := r.redis.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it has a link", second.source.linked)
+	until(t, "the time without one is told", func() bool { return len(r.marks()) == 2 })
+}
+
 // What an ex-leader had on its way to the stream arrives after another bridge took
 // over: none of it may be stored, whatever sequence it expects.
 func TestStaleMessagesAreFenced(t *testing.T) {
