@@ -77,16 +77,10 @@ func (m *member) kill() {
 	<-m.done
 }
 
-// shutNATS keeps the bridge from all NATS servers until reopenNATS.
-func (m *member) shutNATS() {
+// eachNATS does something to the hops to all NATS servers.
+func (m *member) eachNATS(f func(*embedded.Proxy)) {
 	for _, hop := range m.nats {
-		hop.Shut()
-	}
-}
-
-func (m *member) reopenNATS() {
-	for _, hop := range m.nats {
-		hop.Reopen()
+		f(hop)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/shared/embedded"
 )
 
 // fault is something that happens to a leading bridge. It is over when strike
@@ -58,34 +60,27 @@ var faults = []fault{
 		leader.redis.Reopen()
 	}},
 	{name: "NATS cut", stays: true, strike: func(p *pair, leader *member, _ int) {
-		for _, hop := range leader.nats {
-			hop.Swallow.Store(true)
-		}
-		time.Sleep(200 * time.Millisecond) // of lost acknowledgements
-		leader.shutNATS()
-		for _, hop := range leader.nats {
-			hop.Swallow.Store(false)
-		}
-		leader.reopenNATS()
+		leader.eachNATS(func(hop *embedded.Proxy) { hop.Swallow.Store(true) })
+		time.Sleep(100 * time.Millisecond) // of lost acknowledgements
+		leader.eachNATS(func(hop *embedded.Proxy) { hop.Mute.Store(true) })
+		time.Sleep(100 * time.Millisecond) // of lost messages
+		leader.eachNATS((*embedded.Proxy).Shut)
+		leader.eachNATS(func(hop *embedded.Proxy) { hop.Swallow.Store(false); hop.Mute.Store(false); hop.Reopen() })
 	}},
 	{name: "NATS away", strike: func(p *pair, leader *member, _ int) {
-		leader.shutNATS()
+		leader.eachNATS((*embedded.Proxy).Shut)
 		time.Sleep(outage)
-		leader.reopenNATS()
+		leader.eachNATS((*embedded.Proxy).Reopen)
 	}},
 	// What the leader has sent arrives while the next one writes the same.
 	{name: "NATS late", strike: func(p *pair, leader *member, round int) {
-		for _, hop := range leader.nats {
-			hop.Hold.Store(true)
-		}
+		leader.eachNATS(func(hop *embedded.Proxy) { hop.Hold.Store(true) })
 		next := p.other(leader)
 		until(p.t, "another bridge leads", func() bool { return next.state() == leads })
 		if round%3 == 2 {
 			time.Sleep(time.Second)
 		}
-		for _, hop := range leader.nats {
-			hop.Hold.Store(false)
-		}
+		leader.eachNATS(func(hop *embedded.Proxy) { hop.Hold.Store(false) })
 	}},
 	{name: "SIGTERM", strike: func(p *pair, leader *member, _ int) {
 		leader.stop()
