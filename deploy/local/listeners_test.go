@@ -15,8 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"sluice/shared/sseclient"
 	"sluice/shared/wire"
 )
@@ -62,24 +60,6 @@ type place struct {
 // hole is what did not come: from the first to before the second message.
 type hole struct{ from, to int }
 
-// meter measures the longest time without any message.
-type meter struct{ last, worst atomic.Int64 }
-
-func (m *meter) tick(now time.Time) {
-	if before := m.last.Swap(now.UnixNano()); before != 0 {
-		m.note(now.UnixNano() - before)
-	}
-}
-
-func (m *meter) note(pause int64) {
-	for {
-		worst := m.worst.Load()
-		if pause <= worst || m.worst.CompareAndSwap(worst, pause) {
-			return
-		}
-	}
-}
-
 // listen opens so many connections to each node, before anything is published.
 // They have a position when it returns, so that they have to get every message.
 func listen(p *pair, load *paced, clients int, strict bool) *listeners {
@@ -101,14 +81,7 @@ func listen(p *pair, load *paced, clients int, strict bool) *listeners {
 		l.listen()
 	}
 	p.t.Cleanup(ls.leave)
-	nc, err := nats.Connect(p.nats.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(nc.Close)
-	if _, err := nc.Subscribe("sluice.live.paced.>", func(*nats.Msg) { ls.live.tick(time.Now()) }); err != nil {
-		p.t.Fatal(err)
-	}
+	ls.hearNATS()
 	return ls
 }
 
@@ -329,25 +302,4 @@ func (ls *listeners) missing(f func(c int, h hole)) (n int) {
 		t.Errorf("the clients of each node miss %v messages", sums)
 	}
 	return sums[0]
-}
-
-// pauses are the longest times in which nothing came.
-type pauses struct {
-	nats    time.Duration // to the nodes: what is between the bridges and the stream
-	clients time.Duration // of either node
-}
-
-// watchPause begins to measure; the function tells what was found up to its call.
-func (ls *listeners) watchPause() func() pauses {
-	ls.live.worst.Store(0)
-	for i := range ls.meters {
-		ls.meters[i].worst.Store(0)
-	}
-	return func() pauses {
-		p := pauses{nats: time.Duration(ls.live.worst.Load())}
-		for i := range ls.meters {
-			p.clients = max(p.clients, time.Duration(ls.meters[i].worst.Load()))
-		}
-		return p
-	}
 }

@@ -57,7 +57,7 @@ func newPair(t testing.TB, bridges int, env ...string) *pair {
 	}
 	p.await()
 	for i := range 2 {
-		n := start(t, "ssenode", "SSENODE_ADDR=127.0.0.1:0", fmt.Sprintf("SSENODE_NAME=n%d", i+1), "NATS_URL="+p.nats.URL(), log)
+		n := start(t, "ssenode", append([]string{"SSENODE_ADDR=127.0.0.1:0", fmt.Sprintf("SSENODE_NAME=n%d", i+1), "NATS_URL=" + p.nats.URL(), log}, env...)...)
 		until(t, "a node is ready", n.ready)
 		p.nodes = append(p.nodes, "http://"+n.says(`msg="node serves" addr=(\S+)`))
 	}

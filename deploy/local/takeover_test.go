@@ -2,99 +2,19 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"sluice/shared/embedded"
+	"sluice/shared/redisconn"
 )
-
-// fault is something that happens to a leading bridge. It is over when strike
-// returns.
-type fault struct {
-	name   string
-	rate   int                                      // messages a second while it happens; 0: the test's
-	stays  bool                                     // the leader may go on leading
-	strike func(p *pair, leader *member, round int) // rounds count from 0
-}
-
-// outage is how long a link is away. It is longer than a standby waits.
-const outage = 4 * time.Second
-
-var faults = []fault{
-	{name: "kill", strike: func(p *pair, leader *member, _ int) {
-		leader.kill()
-		p.awaitLeader()
-		leader.start(p.t)
-	}},
-	{name: "pause", strike: func(p *pair, leader *member, _ int) { leader.freeze() }},
-	// What an ex-leader has under way comes late into a quiet stream.
-	{name: "pause, quiet", rate: 200, strike: func(p *pair, leader *member, _ int) { leader.freeze() }},
-	{name: "Redis cut", stays: true, strike: func(p *pair, leader *member, _ int) { leader.redis.Cut() }},
-	{name: "Redis away", strike: func(p *pair, leader *member, _ int) {
-		leader.redis.Shut()
-		time.Sleep(outage)
-		leader.redis.Reopen()
-	}},
-	{name: "Redis silent", strike: func(p *pair, leader *member, round int) {
-		began := time.Now()
-		leader.redis.Swallow.Store(true)
-		leader.redis.Mute.Store(round%2 == 1)
-		until(p.t, "the leader notices", func() bool {
-			time.Sleep(10 * time.Millisecond)
-			return leader.state() != leads
-		})
-		noticed := time.Since(began)
-		p.t.Logf("noticed after %.1fs", noticed.Seconds())
-		if noticed > 6*time.Second {
-			p.t.Error("that is too long")
-		}
-		leader.redis.Shut() // after a loss there is no going on
-		leader.redis.Swallow.Store(false)
-		leader.redis.Mute.Store(false)
-		leader.redis.Reopen()
-	}},
-	{name: "NATS cut", stays: true, strike: func(p *pair, leader *member, _ int) {
-		leader.eachNATS(func(hop *embedded.Proxy) { hop.Swallow.Store(true) })
-		time.Sleep(100 * time.Millisecond) // of lost acknowledgements
-		leader.eachNATS(func(hop *embedded.Proxy) { hop.Mute.Store(true) })
-		time.Sleep(100 * time.Millisecond) // of lost messages
-		leader.eachNATS((*embedded.Proxy).Shut)
-		leader.eachNATS(func(hop *embedded.Proxy) { hop.Swallow.Store(false); hop.Mute.Store(false); hop.Reopen() })
-	}},
-	{name: "NATS away", strike: func(p *pair, leader *member, _ int) {
-		leader.eachNATS((*embedded.Proxy).Shut)
-		time.Sleep(outage)
-		leader.eachNATS((*embedded.Proxy).Reopen)
-	}},
-	// What the leader has sent arrives while the next one writes the same.
-	{name: "NATS late", strike: func(p *pair, leader *member, round int) {
-		leader.eachNATS(func(hop *embedded.Proxy) { hop.Hold.Store(true) })
-		next := p.other(leader)
-		until(p.t, "another bridge leads", func() bool { return next.state() == leads })
-		if round%3 == 2 {
-			time.Sleep(time.Second)
-		}
-		leader.eachNATS(func(hop *embedded.Proxy) { hop.Hold.Store(false) })
-	}},
-	{name: "SIGTERM", strike: func(p *pair, leader *member, _ int) {
-		leader.stop()
-		leader.start(p.t)
-	}},
-	{name: "stream's leader killed", stays: true, strike: func(p *pair, _ *member, _ int) {
-		server, _ := p.roles()
-		p.bounce(server)
-	}},
-	{name: "stream's follower killed", stays: true, strike: func(p *pair, _ *member, round int) {
-		_, followers := p.roles()
-		p.bounce(followers[round%len(followers)])
-	}},
-}
 
 // takeovers is how often a leader is killed: 3 times in CI, 20 in `task soak`; 0
 // where SLUICE_TAKEOVERS is not set.
@@ -176,4 +96,66 @@ func (p *pair) takeover(ls *listeners, f fault, round int, rng *rand.Rand) pause
 	}
 	p.t.Logf("round %d: nothing in NATS for %.2fs, to clients for %.2fs", round, longest.nats.Seconds(), longest.clients.Seconds())
 	return longest
+}
+
+// Clients that come and go, on any node, lose nothing either while leaders are
+// killed. Who returns with an id that the killed one vouched for last may be told
+// of a gap, and get some of it again.
+func TestRoamingWithTakeovers(t *testing.T) {
+	kills := (takeovers(t) + 1) / 2
+	if kills == 0 {
+		t.Skip("SLUICE_TAKEOVERS is not set")
+	}
+	p := newPair(t, 2, "ROUTES=roam:> history=20000/10m")
+	client, err := redisconn.Open(p.redis.URL(), redisconn.Options{Worker: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	rng := rand.New(rand.NewPCG(testSeed(t), 0))
+	var addrs []string
+	for _, url := range p.nodes {
+		addrs = append(addrs, strings.TrimPrefix(url, "http://"))
+	}
+	rs := newRoamers(t, addrs[0], "roam", 40, rng)
+	rs.honest = true
+	for _, r := range rs.all {
+		r.addrs = addrs
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer stop()
+	others.Go(func() { rs.roam(ctx) })
+	seed := rng.Uint64()
+	others.Go(func() {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		for ctx.Err() == nil {
+			pipe := client.Pipeline()
+			rs.publish(pipe, rng)
+			if _, err := pipe.Exec(context.Background()); err != nil {
+				t.Error(err)
+				return
+			}
+			pause(ctx, 50*time.Millisecond)
+		}
+	})
+	for range kills {
+		leader, _ := p.await()
+		time.Sleep(time.Duration(rng.IntN(1500)) * time.Millisecond)
+		leader.kill()
+		p.awaitLeader()
+		leader.start(t)
+	}
+	p.await()
+	stop()
+	others.Wait()
+	rs.finish()
+	gaps := map[string]int{}
+	for _, r := range rs.all {
+		for reason, n := range r.gaps {
+			gaps[reason] += n
+		}
+	}
+	t.Logf("%d leaders killed, %d visits, told of gaps: %v", kills, rs.visits(), gaps)
 }
