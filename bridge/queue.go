@@ -3,8 +3,10 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"sluice/shared/wire"
 )
@@ -51,7 +53,14 @@ type queue struct {
 	gone uint64
 	// refused is the last message for which a leader had no room.
 	refused uint64
+	// untold is, of a standby, which subjects lost a message that it has let go of,
+	// and when: the leader may die before it has told the clients.
+	untold map[string]time.Time
 }
+
+// tellWithin is how long after a message is handled its loss may still have to be
+// told by whoever takes over. It is more than a takeover takes when NATS elects, too.
+const tellWithin = 30 * time.Second
 
 func newQueue(max int64) *queue {
 	return &queue{max: max, ready: make(chan struct{}, 1)}
@@ -92,9 +101,10 @@ func (q *queue) pass() bool {
 func (q *queue) tell(m *wire.Mark) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.leads {
-		q.append(message{subject: wire.GapToken, mark: m, place: position{at: q.order.count}})
+	if last := q.last(); !q.leads || last != nil && last.mark != nil && last.mark.Reason == m.Reason {
+		return
 	}
+	q.append(message{subject: wire.GapToken, mark: m, place: position{at: q.order.count}})
 }
 
 // nonce notes that one came from Redis.
@@ -102,7 +112,20 @@ func (q *queue) nonce(text string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	a := q.order.add(text)
-	q.append(message{nonce: a, broken: a == nil, place: position{at: q.order.count}})
+	m := message{nonce: a, broken: a == nil, place: position{at: q.order.count}}
+	if last := q.last(); last != nil && (last.nonce != nil || last.broken) {
+		*last = m // nothing stands between them
+		return
+	}
+	q.append(m)
+}
+
+// last is the newest message, nil if there is none. The caller holds the lock.
+func (q *queue) last() *message {
+	if q.head == len(q.list) {
+		return nil
+	}
+	return &q.list[len(q.list)-1]
 }
 
 // broken notes that from here on messages from Redis may be missing: what a standby
@@ -139,9 +162,24 @@ func (q *queue) drop() {
 	m := &q.list[q.head]
 	q.bytes -= m.size()
 	q.gone = max(q.gone, m.place.at)
+	if m.refused {
+		q.note(m.subject)
+	}
 	*m = message{}
 	q.head++
 	q.tidy()
+}
+
+// note remembers a loss that the leader may not have told. The caller holds the lock.
+func (q *queue) note(subject string) {
+	now := time.Now()
+	maps.DeleteFunc(q.untold, func(_ string, at time.Time) bool { return now.Sub(at) > tellWithin })
+	if q.untold == nil {
+		q.untold = map[string]time.Time{}
+	}
+	if len(q.untold) <= maxMarked {
+		q.untold[subject] = now
+	}
 }
 
 // forget lets go of all messages up to the one with the number. The caller holds
@@ -238,9 +276,10 @@ func (q *queue) stored(text string) error {
 
 // lead begins to lead after the message at the position in the stream. If that
 // cannot be told here, with err saying why, it begins with what comes from now on.
+// untold are subjects of which clients may not know that they lost something.
 // Messages of channels without history are let go, unless the last leader has left in
 // order: late ones are worthless, and they may have been sent.
-func (q *queue) lead(text string, why error, inOrder bool) (from position, err error) {
+func (q *queue) lead(text string, why error, inOrder bool) (from position, untold []string, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	at, a, err := q.find(text)
@@ -254,7 +293,13 @@ func (q *queue) lead(text string, why error, inOrder bool) (from position, err e
 		q.removeLive()
 	}
 	q.leads = true
-	return position{a, at}, err
+	for subject, when := range q.untold {
+		if time.Since(when) < tellWithin {
+			untold = append(untold, subject)
+		}
+	}
+	q.untold = nil
+	return position{a, at}, untold, err
 }
 
 // leadAll begins to lead with everything that is kept: there is no stream yet.

@@ -15,6 +15,7 @@ import (
 // A link that falls silent in the middle of a message, and then goes on, is not read
 // on: what is left of the message could pose as another one.
 func TestCutMessageCannotForge(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	half := "half of it\r\n"
 	forged := "*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$6\r\nforged\r\n$4\r\nevil\r\n"
@@ -98,6 +99,7 @@ func (r *rig) do(args ...any) {
 // The rights that are documented suffice. Without that to publish, standbys are cold;
 // without that to subscribe, the error says what is needed.
 func TestRights(t *testing.T) {
+	t.Parallel()
 	embedded.NeedProgram(t, "redis-server") // miniredis has no ACL
 	r := newRig(t, embedded.NATSOptions{})
 	as := func(user string) func(*Config) {

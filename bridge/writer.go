@@ -19,10 +19,11 @@ const (
 	// ackLimit is how long an acknowledgement may take. A NATS election takes
 	// longer, so a new stream leader always finds a barrier first.
 	ackLimit = time.Second
-	// leaseFor is how long after the last acknowledgement a bridge still writes:
-	// less than aliveFor, after which another one may have begun to. It is longer
-	// than the longest time between two pulses.
-	leaseFor = 1250 * time.Millisecond
+	// leaseFor is how long a bridge still writes after it made the last pulse that was
+	// acknowledged, and after it last looked at the clock: less than aliveFor, after
+	// which another one may have begun to, and longer than the longest time between
+	// two pulses.
+	leaseFor = 1400 * time.Millisecond
 	// digestBytes bounds the digest of a pulse; a fuller one is sent early.
 	digestBytes = 32 << 10
 	// keptPulses is how many pulses within the stream's age are kept as long as
@@ -67,9 +68,11 @@ func (l *leader) write(ctx context.Context) error {
 			if l.window.len() == 0 {
 				progress = now
 			}
-			// Looked at before each batch: this process may have been stopped.
-			if silent := now.Sub(l.heard); silent > leaseFor {
-				return fmt.Errorf("no acknowledgement for %s", silent.Round(time.Millisecond))
+			// Looked at before each batch: this process may have been stopped, and what
+			// it hears now be old.
+			silent := max(now.Sub(l.heard), now.Sub(l.awake))
+			if l.awake = now; silent > leaseFor {
+				return fmt.Errorf("stopped, or no pulse acknowledged, for %s", silent.Round(time.Millisecond))
 			}
 			if batch = l.next(batch[:0]); len(batch) == 0 {
 				break
@@ -184,7 +187,7 @@ func (l *leader) sendPulse(w *wireMsg) error {
 	}
 	p := l.newPulse(l.term, l.epoch, false)
 	p.Leaving = l.farewell
-	keep := p.Time.Sub(l.kept) >= l.keepEvery
+	keep := p.Time.Sub(l.kept) >= l.keepEvery || l.farewell
 	if keep {
 		l.kept = p.Time
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/shared/wire"
 )
@@ -163,4 +164,30 @@ func TestPollEndsBeforeItBegins(t *testing.T) {
 			t.Errorf("position %s, gap %v, came with %s", a.LastEventID, a.Gap, id)
 		}
 	}
+}
+
+// The stream goes on in another epoch with a lower term: the bridge knows nothing of
+// those before. Its pulses are not for ever taken for old ones.
+func TestEpochOfALowerTerm(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	s := open(t, n, "/events?channel=a")
+	settle(t, n)
+	u.quiet(true)
+	send := func(epoch string, term uint64) {
+		p := u.newPulse()
+		p.Epoch, p.Term = epoch, term
+		u.put(wire.PulseToken, p.Encode())
+	}
+	send("e1", 3)
+	until(t, "the node knows the term", func() (is bool) {
+		n.dispatch.call(t.Context(), func() { is = n.dispatch.term == 3 })
+		return is
+	})
+	until(t, "the node knows the epoch", func() bool {
+		send("e2", 1)
+		time.Sleep(20 * time.Millisecond)
+		return *n.epoch.Load() == "e2"
+	})
+	wantGap(t, s, gapRecreated)
 }
