@@ -14,9 +14,7 @@ import (
 // not is counted, and told in its place. With a second bridge it is the same,
 // but who of them had room for what, nobody knows.
 func TestNATSAway(t *testing.T) {
-	if takeovers(t) == 0 {
-		t.Skip("SLUICE_TAKEOVERS is not set")
-	}
+	needTakeovers(t)
 	away, queue := 5*time.Second, 1<<20
 	if takeovers(t) >= 20 {
 		away, queue = 30*time.Second, 8<<20
@@ -30,7 +28,7 @@ func natsAway(t *testing.T, bridges int, away time.Duration, queue int) {
 	p := newPair(t, bridges, "BRIDGE_STORAGE=file", fmt.Sprint("BRIDGE_QUEUE_BYTES=", queue))
 	load := newPaced(p, false)
 	ls := listen(p, load, 25, false)
-	load.start(lossRate(t))
+	load.start(lossRate)
 	time.Sleep(2 * time.Second)
 	safe := load.sent()
 	time.Sleep(edge)

@@ -31,6 +31,14 @@ func takeovers(t testing.TB) int {
 	return n
 }
 
+// needTakeovers skips what takes too long for a test in between.
+func needTakeovers(t testing.TB) {
+	t.Helper()
+	if takeovers(t) == 0 {
+		t.Skip("SLUICE_TAKEOVERS is not set")
+	}
+}
+
 // Whatever happens to the leading bridge, subscribers get every message once and
 // in order, and are told of no gap. SLUICE_TAKEOVERS says how often it is killed;
 // a quarter of that is done of each other fault. Without it, it is killed once,
@@ -102,10 +110,8 @@ func (p *pair) takeover(ls *listeners, f fault, round int, rng *rand.Rand) pause
 // killed. Who returns with an id that the killed one vouched for last may be told
 // of a gap, and get some of it again.
 func TestRoamingWithTakeovers(t *testing.T) {
+	needTakeovers(t)
 	kills := (takeovers(t) + 1) / 2
-	if kills == 0 {
-		t.Skip("SLUICE_TAKEOVERS is not set")
-	}
 	p := newPair(t, 2, "ROUTES=roam:> history=20000/10m")
 	client, err := redisconn.Open(p.redis.URL(), redisconn.Options{Worker: "test"})
 	if err != nil {

@@ -9,12 +9,7 @@ import (
 const edge = 500 * time.Millisecond
 
 // lossRate is what is published in the tests in which something has to be lost.
-func lossRate(t testing.TB) int {
-	if takeovers(t) == 0 {
-		return 1000
-	}
-	return 5000
-}
+const lossRate = 5000
 
 // missedOnly demands that every message from first to before last is missing, if
 // there are any, and none outside of may, and that each hole was told of.
@@ -58,10 +53,11 @@ func (p *place) misses(n int) bool {
 // clients are told so in its place, those that are there and those that come
 // back later.
 func TestBothBridgesWithoutRedis(t *testing.T) {
+	needTakeovers(t)
 	p := newPair(t, 2)
 	load := newPaced(p, false)
 	ls, away := listen(p, load, 25, false), listen(p, load, 5, false)
-	load.start(lossRate(t))
+	load.start(lossRate)
 	time.Sleep(2 * time.Second) // they have seen something
 	away.leave()
 	safe := load.sent()
@@ -89,13 +85,11 @@ func TestBothBridgesWithoutRedis(t *testing.T) {
 
 // Redis is killed and started again: delivery goes on, and all are told.
 func TestRedisRestart(t *testing.T) {
-	if takeovers(t) == 0 {
-		t.Skip("SLUICE_TAKEOVERS is not set")
-	}
+	needTakeovers(t)
 	p := newPair(t, 2)
 	load := newPaced(p, false)
 	ls := listen(p, load, 25, false)
-	load.start(lossRate(t))
+	load.start(lossRate)
 	time.Sleep(2 * time.Second)
 	safe := load.sent()
 	time.Sleep(edge)
