@@ -20,6 +20,9 @@ const (
 	tellAfter = 2 * time.Second
 	// maxPulses bounds the pulses that wait for a check.
 	maxPulses = 64
+	// patience is how long after a check messages that the stream has may still be on
+	// their way here.
+	patience = time.Second
 )
 
 // checked is what a check has found.
@@ -150,6 +153,7 @@ func (d *dispatcher) checked(c *checked) {
 		d.check("something was missed meanwhile")
 		return
 	}
+	d.patient = time.Now().Add(patience)
 	for _, t := range d.unlearned {
 		d.learner.add(t)
 	}

@@ -174,8 +174,9 @@ func (d *dispatcher) known(t *topic, last uint64) {
 	t.nowReady()
 }
 
-// learned starts the chains of topics. What came meanwhile is handled now.
-func (d *dispatcher) learned(places []learnt) {
+// learned starts the chains of topics. What came meanwhile is handled now. It tells
+// whether messages of some of them are awaited.
+func (d *dispatcher) learned(places []learnt) (awaited bool) {
 	head, now := d.head.Load(), time.Now()
 	for _, p := range places {
 		t, c := p.topic, &p.topic.chain
@@ -201,12 +202,26 @@ func (d *dispatcher) learned(places []learnt) {
 			d.learner.add(t)
 			continue
 		}
+		last, all, good := p.last, max(p.upTo, p.last), false
+		if t.literal && c.had != 0 && last > c.had {
+			switch to, whole := c.joined(); {
+			case to >= last:
+				good = true
+			case to >= head:
+				// The stream is ahead of what has come here; the next pulses tell of that.
+				good, all = true, to
+			case whole && now.Before(d.patient):
+				d.learner.add(t) // it may be on its way, which is sooner than a replay
+				awaited = true
+				continue
+			}
+		}
 		c.learned = true
 		if !t.literal {
 			c.tails = map[string]uint64{}
 		}
-		early, last, all := d.forgetEarly(c), p.last, max(p.upTo, p.last)
-		if t.literal && continues(early, c.had, last) {
+		early := d.forgetEarly(c)
+		if good {
 			// What the stream has more than was here has come live meanwhile: nothing was
 			// missed, and the ring is good.
 			last = c.had
@@ -223,27 +238,26 @@ func (d *dispatcher) learned(places []learnt) {
 			d.message(t, m, now)
 		}
 	}
+	return awaited
 }
 
 func sequence(m *nats.Msg) uint64 { return number(m.Header, wire.HeaderSequence) }
 
-// continues tells whether messages of a channel, in their order, go on where it was
-// complete, without a hole up to the last one.
-func continues(list []*nats.Msg, had, last uint64) bool {
-	if had == 0 || last <= had {
-		return false
+// joined tells up to where messages that came early join on where the channel was
+// complete, and whether none after that shows a hole.
+func (c *chain) joined() (to uint64, whole bool) {
+	to = c.had
+	if c.early == nil {
+		return to, true
 	}
-	for _, m := range list {
+	for _, m := range c.early.list {
 		switch seq := sequence(m); {
-		case seq <= had:
-		case number(m.Header, wire.HeaderLastSequence) > had:
-			return false
+		case seq <= to:
+		case number(m.Header, wire.HeaderLastSequence) > to:
+			return to, false
 		default:
-			had = seq
-		}
-		if had >= last {
-			return true
+			to = seq
 		}
 	}
-	return false
+	return to, true
 }

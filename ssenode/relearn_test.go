@@ -205,4 +205,23 @@ func TestBegunAnewInTheFlow(t *testing.T) {
 	}
 	flow(func() { u.lose("holed", "3") })
 	wants(t, s, "3", "4", "5")
+	// The stream is ahead of what has come: by what will never come.
+	settle(t, n)
+	u.quiet(true)
+	learn := beginAnew(t, n, "a", "b", "holed")
+	u.publish("b", "7")
+	u.lose("b", "8")
+	u.quiet(false) // pulses vouch for it, and are kept
+	before := time.Now()
+	until(t, "a pulse has come", func() (is bool) {
+		n.dispatch.call(t.Context(), func() { is = len(n.dispatch.pulses) > 0 })
+		return is
+	})
+	learn()
+	wants(t, s, "7", "8")
+	if took := time.Since(before); took > wait/2 {
+		t.Errorf("took %s", took)
+	}
+	u.publish("a", "last")
+	want(t, s, "", "last")
 }
