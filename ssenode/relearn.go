@@ -1,7 +1,6 @@
 package ssenode
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -101,11 +100,8 @@ func (l *loop) relearn(list []relearnt) {
 				s.beginAnew()
 				turned = append(turned, s)
 			}
-			switch replayed := s.subs[c.sub].replayed; {
-			case s.turning:
-				s.progress[c.sub] = progress{at: max(replayed, r.upTo), given: r.tails}
-			case s.replaying:
-				s.progress[c.sub].again(&r, replayed)
+			if s.turning {
+				s.progress[c.sub] = progress{at: max(s.subs[c.sub].replayed, r.upTo), given: r.tails}
 			}
 		}
 	}
@@ -113,21 +109,6 @@ func (l *loop) relearn(list []relearnt) {
 		s.turning = false
 		s.catchUp()
 	}
-}
-
-// again goes back, in a replay that has come further, to where the topic was complete.
-// Of a pattern it has all up to its place but what is missing: of each channel what was
-// given out up to there.
-func (x *progress) again(r *relearnt, replayed uint64) {
-	if len(r.tails) > 0 {
-		given := make(map[string]uint64, len(r.tails))
-		maps.Copy(given, x.given)
-		for subject, last := range r.tails {
-			given[subject] = max(given[subject], min(last, x.at))
-		}
-		x.given = given
-	}
-	x.at = max(replayed, min(x.at, r.upTo))
 }
 
 // beginAnew makes a current session one that replays, and has all that its loop was
@@ -232,7 +213,9 @@ func (d *dispatcher) learned(places []learnt) (awaited bool) {
 			}
 		}
 		c.known, c.tail = all, max(c.tail, last)
-		d.unsettle(t, max(all, head))
+		// Also where the stream is ahead: what it is ahead with may be lost, and a pulse
+		// before that does not tell.
+		d.unsettle(t, max(p.upTo, p.last, head))
 		d.known(t, last)
 		for _, m := range early {
 			d.message(t, m, now)
