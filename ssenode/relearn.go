@@ -188,9 +188,6 @@ func (d *dispatcher) learned(places []learnt) (awaited bool) {
 			switch to, whole := c.joined(); {
 			case to >= last:
 				good = true
-			case to >= head:
-				// The stream is ahead of what has come here; the next pulses tell of that.
-				good, all = true, to
 			case whole && now.Before(d.patient):
 				d.learner.add(t) // it may be on its way, which is sooner than a replay
 				awaited = true
