@@ -47,15 +47,10 @@ func (d *dispatcher) relearn(topics []*topic) {
 	}
 }
 
-// sliceOf is how many topics are begun anew at a time, when that is all of them: a
-// million take seconds, in which messages have to be looked at.
-const sliceOf = 500
-
-// beginSome begins a part of the stale topics anew. What comes on the others meanwhile
-// is given out as it is at other times, if the chain has no hole, but without ids: no
-// pulse is checked, and so nothing vouched for, before all are begun anew.
+// beginSome begins the stale topics anew, all of them at once: a client that replays
+// already because of one would not hear of what another one has missed.
 func (d *dispatcher) beginSome() {
-	n := min(len(d.stale), sliceOf)
+	n := len(d.stale)
 	topics := slices.DeleteFunc(d.stale[:n:n], func(t *topic) bool {
 		return d.hub.topics[t.subject()] != t // its last client has left
 	})

@@ -1,93 +1,9 @@
 package ssenode
 
 import (
-	"fmt"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go"
-
-	"sluice/shared/sseclient"
-	"sluice/shared/wire"
 )
-
-// When all topics are begun anew that is done in slices. What comes on those that are
-// not yet is given out, but without an id, as something lower may be missing; what is
-// missing comes later, and all of it once.
-func TestBegunAnewInSlices(t *testing.T) {
-	u := newUpstream(t)
-	n := startNode(t, u, func(c *Config) { c.SSENode.Loops = 1 })
-	defer n.hub.leave(joinMany(t, n, 3*sliceOf))
-	names := make([]string, 200)
-	for i := range names {
-		names[i] = fmt.Sprint("c", i)
-	}
-	s := open(t, n, "/events?"+channelQuery(names...))
-	single := map[string]*sseclient.Stream{}
-	for _, name := range names[10:30] {
-		single[name] = open(t, n, "/events?"+channelQuery(name))
-	}
-	settle(t, n)
-	u.publish("c0", "first")
-	want(t, s, "", "first")
-	u.quiet(true)
-	missing := map[string]bool{}
-	for i := range 10 {
-		u.lose(names[i], fmt.Sprint("lost ", i))
-		missing[fmt.Sprint("lost ", i)] = true
-	}
-	u.publish("c199", "newer")
-	want(t, s, "", "newer")
-	d := n.dispatch
-	var now *topic
-	d.call(t.Context(), func() {
-		d.missed("test")
-		for name := range single {
-			if tp := d.hub.topics[name]; tp.chain.learned {
-				now = tp
-			}
-		}
-		if now == nil {
-			return
-		}
-		m := nats.NewMsg(u.names.Live() + now.subject())
-		m.Data = []byte("now")
-		m.Header.Set(wire.HeaderSequence, fmt.Sprint(u.lose(now.name(), "now")))
-		d.message(now, m, time.Now())
-	})
-	if now == nil {
-		t.Fatal("all were begun anew in one go")
-	}
-	missing["now"] = true
-	if ev := want(t, single[now.name()], "", "now"); ev.ID != "" {
-		t.Errorf("id %q while something is missing", ev.ID)
-	}
-	until(t, "all are known again", func() bool { return known(n) && n.stats.relearned.Load() >= 3*sliceOf })
-	u.quiet(false)
-	until(t, "clients get ids again", func() bool {
-		is := make(chan bool)
-		l := n.loops[0]
-		l.ask(func() { is <- len(l.fresh) == 0 })
-		return <-is
-	})
-	last := u.publish(now.name(), "last")
-	for {
-		ev := next(t, s)
-		if ev.Data == "last" {
-			if ev.ID != idOf(last) {
-				t.Errorf("id %q, want %q", ev.ID, idOf(last))
-			}
-			break
-		}
-		if !missing[ev.Data] {
-			t.Errorf("%q has come twice", ev.Data)
-		}
-		delete(missing, ev.Data)
-	}
-	if len(missing) > 0 {
-		t.Errorf("missing: %v", missing)
-	}
-}
 
 // Who comes while ids are withheld gets none, although its channels were settled
 // before.
