@@ -5,9 +5,9 @@ import (
 	"context"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice/shared/embedded"
 )
@@ -147,7 +147,20 @@ func TestRights(t *testing.T) {
 	if deaf.ready() == nil {
 		t.Error("a bridge that may not subscribe is ready")
 	}
-	time.Sleep(2 * maxRetry)
+	until(t, "it was refused again and again", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		defer cancel()
+		stats, err := r.pub.Info(ctx, "commandstats").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(stats, "cmdstat_psubscribe:")
+		line, _, _ := strings.Cut(rest, "\n")
+		_, count, _ := strings.Cut(strings.TrimSpace(line), "rejected_calls=")
+		count, _, _ = strings.Cut(count, ",")
+		refused, _ := strconv.Atoi(count)
+		return refused > 2
+	})
 	if n := strings.Count(log.text(), "NOPERM"); n != 1 {
 		t.Errorf("logged %d times", n)
 	}

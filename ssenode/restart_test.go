@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/shared/embedded"
 	"sluice/shared/wire"
 )
 
@@ -184,9 +185,8 @@ func TestEpochOfALowerTerm(t *testing.T) {
 		n.dispatch.call(t.Context(), func() { is = n.dispatch.term == 3 })
 		return is
 	})
-	until(t, "the node knows the epoch", func() bool {
+	embedded.EventuallyEvery(t, "the node knows the epoch", wait, 20*time.Millisecond, func() bool {
 		send("e2", 1)
-		time.Sleep(20 * time.Millisecond)
 		return *n.epoch.Load() == "e2"
 	})
 	wantGap(t, s, gapRecreated)

@@ -29,9 +29,7 @@ func natsAway(t *testing.T, bridges int, away time.Duration, queue int) {
 	load := newPaced(p, false)
 	ls := listen(p, load, 25, false)
 	load.start(lossRate)
-	time.Sleep(2 * time.Second)
-	safe := load.sent()
-	time.Sleep(edge)
+	safe := ls.flowing()
 	servers := func(f func(*embedded.Process) error) {
 		var all sync.WaitGroup
 		for _, s := range p.nats.Servers {
@@ -53,13 +51,13 @@ func natsAway(t *testing.T, bridges int, away time.Duration, queue int) {
 			}
 		}
 	}
-	for end := time.Now().Add(away); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for time.Since(stopped) < away {
 		look()
+		pause(t.Context(), 50*time.Millisecond)
 	}
 	servers((*embedded.Process).Restart)
-	until(t, "the queues are empty", func() bool {
+	eventually(t, "the queues are empty", func() bool {
 		look()
-		time.Sleep(50 * time.Millisecond)
 		for _, m := range p.bridges {
 			if m.metric("sluice_bridge_queue_bytes") > float64(queue)/10 {
 				return false
@@ -69,7 +67,7 @@ func natsAway(t *testing.T, bridges int, away time.Duration, queue int) {
 	})
 	p.await()
 	back, lasted := load.begun(), time.Since(stopped)
-	time.Sleep(time.Second)
+	load.more(lossRate)
 	load.finish()
 	ls.caughtUp(load.sent())
 

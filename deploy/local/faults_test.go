@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"sluice/shared/embedded"
@@ -15,8 +16,19 @@ type fault struct {
 	strike func(p *pair, leader *member, round int) // rounds count from 0
 }
 
-// outage is how long a link is away. It is longer than a standby waits.
-const outage = 4 * time.Second
+// leads waits until the bridge does.
+func (m *member) leads() {
+	m.t.Helper()
+	eventually(m.t, "the other bridge leads", func() bool { return m.state() == leads })
+}
+
+// after does something, and waits until a metric of the bridge's is more by that.
+func (m *member) after(metric string, more float64, do func()) {
+	m.t.Helper()
+	before := m.metric(metric)
+	do()
+	eventually(m.t, fmt.Sprint(metric, " is more by ", more), func() bool { return m.metric(metric) >= before+more })
+}
 
 var faults = []fault{
 	{name: "kill", strike: func(p *pair, leader *member, _ int) {
@@ -27,20 +39,19 @@ var faults = []fault{
 	{name: "pause", strike: func(p *pair, leader *member, _ int) { leader.freeze() }},
 	// What an ex-leader has under way comes late into a quiet stream.
 	{name: "pause, quiet", rate: 200, strike: func(p *pair, leader *member, _ int) { leader.freeze() }},
-	{name: "Redis cut", stays: true, strike: func(p *pair, leader *member, _ int) { leader.redis.Cut() }},
+	{name: "Redis cut", stays: true, strike: func(p *pair, leader *member, _ int) {
+		leader.after("sluice_bridge_redis_subscriptions_total", 1, leader.redis.Cut)
+	}},
 	{name: "Redis away", strike: func(p *pair, leader *member, _ int) {
 		leader.redis.Shut()
-		time.Sleep(outage)
+		p.other(leader).leads()
 		leader.redis.Reopen()
 	}},
 	{name: "Redis silent", strike: func(p *pair, leader *member, round int) {
 		began := time.Now()
 		leader.redis.Swallow.Store(true)
 		leader.redis.Mute.Store(round%2 == 1)
-		until(p.t, "the leader notices", func() bool {
-			time.Sleep(10 * time.Millisecond)
-			return leader.state() != leads
-		})
+		eventually(p.t, "the leader notices", func() bool { return leader.state() != leads })
 		noticed := time.Since(began)
 		p.t.Logf("noticed after %.1fs", noticed.Seconds())
 		if noticed > 6*time.Second {
@@ -52,25 +63,30 @@ var faults = []fault{
 		leader.redis.Reopen()
 	}},
 	{name: "NATS cut", stays: true, strike: func(p *pair, leader *member, _ int) {
-		leader.eachNATS(func(hop *embedded.Proxy) { hop.Swallow.Store(true) })
-		time.Sleep(100 * time.Millisecond) // of lost acknowledgements
-		leader.eachNATS(func(hop *embedded.Proxy) { hop.Mute.Store(true) })
-		time.Sleep(100 * time.Millisecond) // of lost messages
-		leader.eachNATS((*embedded.Proxy).Shut)
-		leader.eachNATS(func(hop *embedded.Proxy) { hop.Swallow.Store(false); hop.Mute.Store(false); hop.Reopen() })
+		leader.after("sluice_bridge_rewinds_total", 1, func() {
+			const some = 500
+			leader.after("sluice_bridge_received_total", some, func() { // lost acknowledgements
+				leader.eachNATS(func(hop *embedded.Proxy) { hop.Swallow.Store(true) })
+			})
+			leader.after("sluice_bridge_received_total", some, func() { // lost messages
+				leader.eachNATS(func(hop *embedded.Proxy) { hop.Mute.Store(true) })
+			})
+			leader.eachNATS((*embedded.Proxy).Shut)
+			leader.eachNATS(func(hop *embedded.Proxy) { hop.Swallow.Store(false); hop.Mute.Store(false); hop.Reopen() })
+		})
 	}},
 	{name: "NATS away", strike: func(p *pair, leader *member, _ int) {
 		leader.eachNATS((*embedded.Proxy).Shut)
-		time.Sleep(outage)
+		p.other(leader).leads()
 		leader.eachNATS((*embedded.Proxy).Reopen)
 	}},
 	// What the leader has sent arrives while the next one writes the same.
 	{name: "NATS late", strike: func(p *pair, leader *member, round int) {
 		leader.eachNATS(func(hop *embedded.Proxy) { hop.Hold.Store(true) })
 		next := p.other(leader)
-		until(p.t, "another bridge leads", func() bool { return next.state() == leads })
-		if round%3 == 2 {
-			time.Sleep(time.Second)
+		next.leads()
+		if round%3 == 2 { // and long after it
+			next.after("sluice_bridge_stored_total", 5000, func() {})
 		}
 		leader.eachNATS(func(hop *embedded.Proxy) { hop.Hold.Store(false) })
 	}},

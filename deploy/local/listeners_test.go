@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/shared/embedded"
 	"sluice/shared/sseclient"
 	"sluice/shared/wire"
 )
@@ -238,12 +239,23 @@ func (ls *listeners) caughtUp(to counts) {
 		return ""
 	}
 	end := time.Now().Add(2 * wait)
-	for ls.good(); behind() != ""; ls.good() {
-		if time.Now().After(end) {
-			ls.fail("in vain: " + behind())
+	embedded.EventuallyEvery(t, "all clients have got everything", 3*wait, 10*time.Millisecond, func() bool {
+		ls.good()
+		text := behind()
+		if text != "" && time.Now().After(end) {
+			ls.fail("in vain: " + text)
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return text == ""
+	})
+}
+
+// flowing waits until messages flow, and returns what all have got of them.
+func (ls *listeners) flowing() counts {
+	ls.pair.t.Helper()
+	ls.load.more(lossRate)
+	got := ls.load.sent()
+	ls.caughtUp(got)
+	return got
 }
 
 // good ends the test when something is wrong.
@@ -253,7 +265,6 @@ func (ls *listeners) good() {
 	if !ls.spoiled.Load() {
 		return
 	}
-	time.Sleep(time.Second) // for the others to see it, too
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	for i, text := range ls.wrong {

@@ -75,6 +75,14 @@ func (p *paced) works() bool {
 	return true
 }
 
+// more waits until so many more messages are answered.
+func (p *paced) more(n int) {
+	p.t.Helper()
+	sent := p.sent()
+	n += sent.total()
+	until(p.t, "messages are published", func() bool { sent := p.sent(); return sent.total() >= n })
+}
+
 func (p *paced) finish() {
 	p.stop()
 	p.running.Wait()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,8 +88,14 @@ func (m *member) eachNATS(f func(*embedded.Proxy)) {
 // freeze stops the bridge for five seconds, with whatever it has under way.
 func (m *member) freeze() {
 	_ = m.cmd.Process.Signal(syscall.SIGSTOP)
-	time.Sleep(5 * time.Second)
+	pause(m.t.Context(), 5*time.Second)
 	_ = m.cmd.Process.Signal(syscall.SIGCONT)
+}
+
+// eventually is until for what is asked over HTTP.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	embedded.EventuallyEvery(t, what, wait, 20*time.Millisecond, ok)
 }
 
 // What a bridge says of itself at /readyz; "cold standby: <why>" is the third.
@@ -124,7 +131,7 @@ func (p *pair) await() (leader, standby *member) {
 			p.t.Logf("bridges: %q", states)
 		}
 	}()
-	until(p.t, "one bridge leads and the others are hot", func() bool {
+	eventually(p.t, "one bridge leads and the others are hot", func() bool {
 		leader, standby, states = nil, nil, nil
 		cold := false
 		for _, m := range p.bridges {
@@ -139,11 +146,7 @@ func (p *pair) await() (leader, standby *member) {
 				cold = true
 			}
 		}
-		if leader != nil && !cold && (standby != nil || len(p.bridges) == 1) {
-			return true
-		}
-		time.Sleep(20 * time.Millisecond)
-		return false
+		return leader != nil && !cold && (standby != nil || len(p.bridges) == 1)
 	})
 	return leader, standby
 }
@@ -159,14 +162,8 @@ func (p *pair) other(m *member) *member {
 // awaitLeader waits until some bridge leads.
 func (p *pair) awaitLeader() {
 	p.t.Helper()
-	until(p.t, "a bridge leads", func() bool {
-		for _, m := range p.bridges {
-			if m.state() == leads {
-				return true
-			}
-		}
-		time.Sleep(20 * time.Millisecond)
-		return false
+	eventually(p.t, "a bridge leads", func() bool {
+		return slices.ContainsFunc(p.bridges, func(m *member) bool { return m.state() == leads })
 	})
 }
 
@@ -182,11 +179,21 @@ func (p *pair) roles() (leader *embedded.Process, followers []*embedded.Process)
 	return leader, followers
 }
 
-// bounce kills a NATS server and starts it again.
+// stored is how many messages the bridges have had acknowledged.
+func (p *pair) stored() (n float64) {
+	for _, m := range p.bridges {
+		n += m.metric("sluice_bridge_stored_total")
+	}
+	return n
+}
+
+// bounce kills a NATS server, and starts it again once messages are stored without
+// it.
 func (p *pair) bounce(server *embedded.Process) {
 	p.t.Helper()
 	kill(p.t, server)
-	time.Sleep(2 * time.Second)
+	before := p.stored()
+	eventually(p.t, "messages are stored without the server", func() bool { return p.stored() > before+1000 })
 	if err := server.Restart(); err != nil {
 		p.t.Fatal(err)
 	}

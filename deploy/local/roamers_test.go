@@ -127,7 +127,7 @@ func (rs *roamers) finish() {
 // visits is how often they have connected.
 func (rs *roamers) visits() (n int) {
 	for _, r := range rs.all {
-		n += r.ups
+		n += int(r.ups.Load())
 	}
 	return n
 }

@@ -5,9 +5,6 @@ import (
 	"time"
 )
 
-// edge is how long before a link breaks a message may still be on its way.
-const edge = 500 * time.Millisecond
-
 // lossRate is what is published in the tests in which something has to be lost.
 const lossRate = 5000
 
@@ -58,22 +55,21 @@ func TestBothBridgesWithoutRedis(t *testing.T) {
 	load := newPaced(p, false)
 	ls, away := listen(p, load, 25, false), listen(p, load, 5, false)
 	load.start(lossRate)
-	time.Sleep(2 * time.Second) // they have seen something
+	away.flowing()
 	away.leave()
-	safe := load.sent()
-	time.Sleep(edge)
+	safe := ls.flowing()
 	for _, m := range p.bridges {
 		m.redis.Shut()
 	}
 	alone := load.begun()
-	time.Sleep(3 * time.Second)
+	pause(t.Context(), 3*time.Second)
 	missed := load.sent()
 	for _, m := range p.bridges {
 		m.redis.Reopen()
 	}
 	p.await()
 	back := load.begun()
-	time.Sleep(time.Second)
+	load.more(lossRate)
 	load.finish()
 	ls.caughtUp(load.sent())
 	away.comeBack()
@@ -90,13 +86,11 @@ func TestRedisRestart(t *testing.T) {
 	load := newPaced(p, false)
 	ls := listen(p, load, 25, false)
 	load.start(lossRate)
-	time.Sleep(2 * time.Second)
-	safe := load.sent()
-	time.Sleep(edge)
+	safe := ls.flowing()
 	load.mayFail.Store(true)
 	kill(t, p.redis)
 	alone := load.begun()
-	until(t, "no bridge is ready", func() bool { return p.bridges[0].state() == "" && p.bridges[1].state() == "" })
+	eventually(t, "no bridge is ready", func() bool { return p.bridges[0].state() == "" && p.bridges[1].state() == "" })
 	missed := load.sent()
 	if err := p.redis.Restart(); err != nil {
 		t.Fatal(err)
@@ -105,7 +99,7 @@ func TestRedisRestart(t *testing.T) {
 	until(t, "messages reach Redis again", load.works)
 	load.mayFail.Store(false)
 	back := load.begun()
-	time.Sleep(time.Second)
+	load.more(lossRate)
 	load.finish()
 	ls.caughtUp(load.sent())
 	ls.missedOnly([2]counts{alone, missed}, [2]counts{safe, back})
