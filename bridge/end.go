@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -44,14 +45,10 @@ const maxForeign = 64
 
 // readEnd reads the end of the stream. It is the zero end if there is no stream.
 func (k *keeper) readEnd(ctx context.Context) (end, error) {
-	stream, err := k.js.Stream(ctx, k.names.Name) // asks for the info
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return end{}, nil
+	info, err := k.info(ctx)
+	if err != nil || info == nil {
+		return end{}, err
 	}
-	if err != nil {
-		return end{}, fmt.Errorf("look for stream %s: %w", k.names.Name, err)
-	}
-	info := stream.CachedInfo()
 	e := end{seq: info.State.LastSeq}
 	// Not ">", for which a memory stream looks only at its last sequence: what stood
 	// there may have expired.
@@ -97,31 +94,89 @@ func (k *keeper) readEnd(ctx context.Context) (end, error) {
 	return e, nil
 }
 
+// info is how the stream's leader describes it, nil if there is no stream.
+func (k *keeper) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	info, err := ask[jetstream.StreamInfo](ctx, k, "INFO", nil)
+	if errors.Is(err, errNone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for stream %s: %w", k.names.Name, err)
+	}
+	return info, nil
+}
+
 // get reads one message by the API that only the stream's leader answers: a
 // replica may lag, and nats.go asks any of them.
 func (k *keeper) get(ctx context.Context, what map[string]any) (*stored, error) {
 	req, _ := json.Marshal(what) // strings and numbers
-	m, err := k.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+k.names.Name, req)
-	if err != nil {
-		return nil, fmt.Errorf("read from stream %s: %w", k.names.Name, err)
-	}
-	var resp struct {
+	resp, err := ask[struct {
 		Message *stored `json:"message"`
-		Error   *struct {
-			Code        int    `json:"code"`
-			Description string `json:"description"`
-		} `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &resp); err != nil {
-		return nil, fmt.Errorf("read from stream %s: %w", k.names.Name, err)
-	}
+	}](ctx, k, "MSG.GET", req)
 	switch {
-	case resp.Error != nil && resp.Error.Code == 404:
-		return nil, errNone
-	case resp.Error != nil:
-		return nil, fmt.Errorf("read from stream %s: %s", k.names.Name, resp.Error.Description)
+	case errors.Is(err, errNone):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("read from stream %s: %w", k.names.Name, err)
 	case resp.Message == nil:
 		return nil, fmt.Errorf("read from stream %s: empty answer", k.names.Name)
 	}
 	return resp.Message, nil
+}
+
+// askAgain is how long after a question to the stream's leader it is asked again.
+const askAgain = 200 * time.Millisecond
+
+// ask asks the stream's leader until it answers or the context ends; errNone is its
+// answer that there is none. While the servers elect a leader a question is lost, so it
+// is put again and again: to wait for the answer to the first one would make each
+// election last until this bridge gives up, and asks anew. All of them only read.
+func ask[T any](ctx context.Context, k *keeper, what string, request []byte) (*T, error) {
+	inbox := k.nc.NewInbox()
+	sub, err := k.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer sub.Unsubscribe() //nolint:errcheck // fails only once the connection is closed
+	for {
+		if err := k.nc.PublishRequest("$JS.API.STREAM."+what+"."+k.names.Name, inbox, request); err != nil {
+			return nil, err
+		}
+		once, cancel := context.WithTimeout(ctx, askAgain)
+		m, err := sub.NextMsgWithContext(once)
+		var answer *T
+		if err == nil {
+			answer, err = answerOf[T](m)
+		}
+		if away := (*jetstream.APIError)(nil); errors.As(err, &away) && away.Code == http.StatusServiceUnavailable {
+			<-once.Done() // no leader of all streams either
+		}
+		over := once.Err() != nil
+		cancel()
+		if err == nil || !over || ctx.Err() != nil {
+			return answer, err
+		}
+	}
+}
+
+func answerOf[T any](m *nats.Msg) (*T, error) {
+	if status := m.Header.Get("Status"); status != "" {
+		return nil, fmt.Errorf("nobody answers: JetStream is off or away (%s)", status)
+	}
+	var problem struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	answer := new(T)
+	for _, into := range []any{&problem, answer} {
+		if err := json.Unmarshal(m.Data, into); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case problem.Error == nil:
+		return answer, nil
+	case problem.Error.Code == http.StatusNotFound:
+		return nil, errNone
+	}
+	return nil, problem.Error
 }

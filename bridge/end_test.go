@@ -2,10 +2,14 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"sluice/shared/embedded"
@@ -175,5 +179,58 @@ func TestStandbyLeavesTheStreamAlone(t *testing.T) {
 	until(t, "the second leads", second.leader.leads.Load)
 	if n := r.info().Config.MaxMsgsPerSubject; n != 5000 {
 		t.Errorf("%d messages a subject, want 5000", n)
+	}
+}
+
+// While servers elect a leader questions to it are lost, and some are answered with
+// "unavailable". Who is not heard asks again, and does not wait for its first question.
+// The server here is real and has no JetStream; the test answers as its API would.
+func TestAskedAgain(t *testing.T) {
+	t.Parallel()
+	s, err := embedded.StartNATS(embedded.NATSOptions{Modify: func(o *server.Options) { o.JetStream = false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Shutdown(); err != nil {
+			t.Error(err)
+		}
+	})
+	nc, err := nats.Connect(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	var asked atomic.Int32
+	sub, err := nc.Subscribe("$JS.API.STREAM.>", func(m *nats.Msg) {
+		switch n := asked.Add(1); {
+		case n == 1:
+		case n == 2:
+			_ = m.Respond([]byte(`{"error":{"code":503,"err_code":10008,"description":"temporarily unavailable"}}`))
+		case strings.Contains(m.Subject, ".MSG.GET."):
+			_ = m.Respond([]byte(`{"error":{"code":404,"err_code":10037,"description":"no message found"}}`))
+		default:
+			_ = m.Respond([]byte(`{"state":{"last_seq":7}}`))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &keeper{nc: nc, names: wire.Stream{Name: "SLUICE", Prefix: "sluice"}}
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	e, err := k.readEnd(ctx)
+	if err != nil || e.seq != 7 {
+		t.Fatalf("end %+v, %v", e, err)
+	}
+	if n := asked.Load(); n != 4 {
+		t.Errorf("asked %d times, want 4", n)
+	}
+	// Nobody is there at all: that is told at once.
+	if err := sub.Unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.readEnd(ctx); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("nobody answers: %v", err)
 	}
 }
