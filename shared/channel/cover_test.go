@@ -41,6 +41,7 @@ func TestCoveredBy(t *testing.T) {
 	f(false, "*", "a", "b")
 	f(false, "a:>", "a:b:>", "a:*")
 	f(true, "a:>", "*:*", "a:*:*", "*:*:*:>")
+	f(true, "a:>", "a:*:*:>", "a:*:>", "a:*")
 	f(false, "*:>", "a:>", "*:*")
 	f(false, "a%2A", "a")
 	f(true, "%2A", "*")
