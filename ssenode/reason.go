@@ -8,13 +8,14 @@ const (
 	clientGone reason = iota
 	stuck
 	drained
+	tokenExpired
 	shutdown
 	failed
 	reasons // how many there are
 )
 
 func (r reason) String() string {
-	return [reasons]string{"client-gone", "stuck", "drain", "shutdown", "error"}[r]
+	return [reasons]string{"client-gone", "stuck", "drain", "token-expired", "shutdown", "error"}[r]
 }
 
 // dropReason names why an event did not reach somebody.

@@ -165,8 +165,8 @@ func (s *session) raise() {
 
 // also puts frames behind what is left to write. They do not move the position.
 func (s *session) also(frames []*frame) {
-	if s.poll != nil {
-		s.poll.take(frames, s)
+	if s.poll() != nil {
+		s.poll().take(frames, s)
 		return
 	}
 	s.rest = slices.Clip(s.rest) // it may be part of a frame that others share

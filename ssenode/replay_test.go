@@ -28,8 +28,15 @@ type joining struct {
 // joinNow lets a client join its topics and no more.
 func joinNow(t testing.TB, n *Node, query, id string) *joining {
 	t.Helper()
-	r, err := parseRequest("", query, 16)
+	params, err := parseQuery(query)
 	if err != nil {
+		t.Fatal(err)
+	}
+	r := &request{}
+	if err := r.common(params); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.named("", params, 16); err != nil {
 		t.Fatal(err)
 	}
 	r.lastEventID = id
@@ -56,11 +63,11 @@ func (j *joining) adopt() *joining {
 func (j *joining) answer() pollAnswer {
 	j.t.Helper()
 	select {
-	case <-j.session.poll.done:
+	case <-j.session.poll().done:
 	case <-time.After(wait):
 		j.t.Fatal("no answer")
 	}
-	return j.session.poll.answer
+	return j.session.poll().answer
 }
 
 func texts(a pollAnswer) (list []string) {

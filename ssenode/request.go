@@ -10,11 +10,15 @@ import (
 
 	"sluice/shared/channel"
 	"sluice/shared/route"
+	"sluice/ssenode/auth"
 )
 
 // request is what a client asked for: the channels and patterns of one stream.
 type request struct {
+	identity *auth.Identity // nil: nobody, or there is no authentication
 	clientID string
+	chosen   bool   // the clientID is the client's own choice
+	cors     string // lines of the answer's head
 	wrap     bool
 	channels []string // as named, without repetitions
 	patterns []string
@@ -55,6 +59,9 @@ func parseQuery(query string) ([]param, error) {
 		}
 		value, err := unescape(raw, true)
 		if err != nil {
+			if name == tokenParam {
+				raw = "…"
+			}
 			return nil, bad("query: %s=%q: %v", name, raw, err)
 		}
 		list = append(list, param{name, value, raw})
@@ -99,21 +106,13 @@ func unhex(c byte) byte {
 	return c - 'a' + 10
 }
 
-// parseRequest reads what /events was asked for. path is what follows
+// named reads which channels /events was asked for. path is what follows
 // "/events/", as sent, or "" without it.
-func parseRequest(path, query string, limit int) (*request, error) {
-	params, err := parseQuery(query)
-	if err != nil {
-		return nil, err
-	}
-	r := &request{}
-	if err := r.common(params); err != nil {
-		return nil, err
-	}
+func (r *request) named(path string, params []param, limit int) error {
 	if path != "" {
 		name, err := unescape(path, false)
 		if err != nil {
-			return nil, bad("path: channel %q: %v", path, err)
+			return bad("path: channel %q: %v", path, err)
 		}
 		r.channels = append(r.channels, name)
 	}
@@ -136,9 +135,9 @@ func parseRequest(path, query string, limit int) (*request, error) {
 		named = true
 	}
 	if !named {
-		return nil, bad("no channel: want /events?channel=NAME, /events?channels=A,B, /events?pattern=PATTERN or /events/NAME")
+		return bad("no channel: want /events?channel=NAME, /events?channels=A,B, /events?pattern=PATTERN or /events/NAME")
 	}
-	return r, r.resolve(limit)
+	return r.resolve(limit)
 }
 
 // common reads the parameters that every kind of stream has.
@@ -163,7 +162,7 @@ func (r *request) common(params []param) error {
 			if !nodeName.MatchString(p.value) {
 				return bad("clientId %q: want 1 to 64 of A-Z a-z 0-9 . _ ~ -", clip(p.value))
 			}
-			r.clientID = p.value
+			r.clientID, r.chosen = p.value, true
 		case "wrap":
 			switch p.value {
 			case "1", "true":
@@ -176,6 +175,10 @@ func (r *request) common(params []param) error {
 	}
 	if r.clientID == "" {
 		r.clientID = strings.ToLower(rand.Text()[:20])
+		if r.identity != nil && r.identity.Subject != "" {
+			// So that its client may come back with it.
+			r.clientID = auth.PathSafe(r.identity.Subject) + "." + r.clientID
+		}
 	}
 	return nil
 }

@@ -16,9 +16,9 @@ import (
 type session struct {
 	// Static once handed to the loop.
 	loop     *loop
-	sock     engine.Socket
-	poll     *collector // instead of a client's socket; also sock
-	subs     []sub      // channels first, then patterns, as the client named them
+	sock     engine.Socket // or a poll's *collector
+	pass     *pass         // how long its token lasts; nil: for ever
+	subs     []sub         // channels first, then patterns, as the client named them
 	clientID string
 	wrap     bool // wants the form of wrap=1
 	overlap  bool // some subs match the same channel
@@ -79,6 +79,12 @@ type sub struct {
 	// topic, by its id or by the stream: frames up to it are not new to it,
 	// whenever they come.
 	replayed uint64
+}
+
+// poll is what takes the place of a client's socket in a poll, else nil.
+func (s *session) poll() *collector {
+	c, _ := s.sock.(*collector)
+	return c
 }
 
 // vouched tells whether frames may carry their ids: nothing lower is owed.
@@ -158,8 +164,8 @@ func (s *session) fresh(dst []*frame, first, i int) []*frame {
 
 // give writes the joined bytes of frames to a current session.
 func (s *session) give(buf []byte, frames []*frame) {
-	if s.poll != nil {
-		s.poll.take(frames, s)
+	if s.poll() != nil {
+		s.poll().take(frames, s)
 		s.passed(frames)
 		s.loop.polls = append(s.loop.polls, s)
 		return
