@@ -43,10 +43,17 @@ func (n *Node) newServer(log *slog.Logger) *fasthttp.Server {
 }
 
 // quiet takes fasthttp's log lines, which are about single connections, to the
-// debug level.
+// debug level. Its errors quote heads that it cannot read, and tokens with them:
+// only what comes before the quotation is logged.
 type quiet struct{ log *slog.Logger }
 
 func (q quiet) Printf(format string, args ...any) {
+	for i, arg := range args {
+		if err, ok := arg.(error); ok {
+			text, _, _ := strings.Cut(err.Error(), `"`)
+			args[i] = text
+		}
+	}
 	q.log.Debug("http", "detail", strings.TrimSpace(sprintf(format, args...)))
 }
 
