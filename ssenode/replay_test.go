@@ -28,15 +28,8 @@ type joining struct {
 // joinNow lets a client join its topics and no more.
 func joinNow(t testing.TB, n *Node, query, id string) *joining {
 	t.Helper()
-	params, err := parseQuery(query)
+	r, err := parse("", query, 16)
 	if err != nil {
-		t.Fatal(err)
-	}
-	r := &request{}
-	if err := r.common(params); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.named("", params, 16); err != nil {
 		t.Fatal(err)
 	}
 	r.lastEventID = id

@@ -66,6 +66,7 @@ func newJWKS(s *Settings, log *slog.Logger) *jwks {
 // run keeps the set fresh until the context ends.
 func (j *jwks) run(ctx context.Context) {
 	defer j.end()
+	defer context.AfterFunc(ctx, j.end)() // so that a request in work ends, too
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	retry := retryLeast
