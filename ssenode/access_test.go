@@ -223,6 +223,7 @@ func TestAccess(t *testing.T) {
 	f(good+"."+parts[2], 401, code(auth.Malformed))
 	f(good[:len(good)-3], 401, code(auth.BadSignature))
 	f(good+"A", 401, code(auth.BadSignature))
+	f(good+"=", 401, code(auth.Malformed))
 	f(sameBytes(good), 401, code(auth.Malformed)) // it would be another token to whoever keeps a list
 	f(parts[0]+"."+parts[2]+"."+parts[1], 401, code(auth.Malformed))
 	f(parts[0]+"."+base64.RawURLEncoding.EncodeToString(append(payload, ' '))+"."+parts[2], 401, code(auth.BadSignature))

@@ -100,6 +100,12 @@ func TestPublicKeys(t *testing.T) {
 				}
 			}
 		}
+		if name == "RS256" {
+			// The same key, but not one of the methods of the README.
+			if a := ask(t, n, "/events?channel=x", bearer(sign(t, jwt.SigningMethodPS256, own.key, claims()))); a.status != 401 {
+				t.Errorf("PS256: %d %s", a.status, a.body)
+			}
+		}
 		a := ask(t, n, "/events?channel=x", bearer(sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims())))
 		if a.status != 401 {
 			t.Errorf("none: %d %s", a.status, a.body)
