@@ -86,6 +86,11 @@ func TestPasses(t *testing.T) {
 			l.passes.remove(s)
 		}
 	}
+	for i, s := range l.passes {
+		if int(s.pass.at) != i {
+			t.Fatalf("the one at %d thinks it is at %d", i, s.pass.at)
+		}
+	}
 	last := int64(-1)
 	for n := len(l.passes); n > 0; n-- {
 		s := l.passes[0]

@@ -190,6 +190,19 @@ func TestKeysStay(t *testing.T) {
 	}
 }
 
+// What is no public key for signatures is left out, and told if nothing is left.
+func TestUsableKeys(t *testing.T) {
+	i := newIssuer(t)
+	var b bytes.Buffer
+	g := i.guard(slog.New(slog.NewTextHandler(&b, nil)), 0)
+	i.set(200, `{"keys":[{"kty":"oct","k":"AAAA","kid":"a"},{"kty":"RSA"},{"kty":"OKP","crv":"Ed448","x":"AA"},null,7,{},
+		{"kty":"EC","crv":"P-256","use":"enc","x":"AA","y":"AA"}]}`)
+	if err := g.jwks.refresh(0); err != nil || g.jwks.set.Load().n != 0 || !strings.Contains(b.String(), "no usable key") || !strings.Contains(b.String(), "listed=7") {
+		t.Errorf("%v, %d keys; log: %s", err, g.jwks.set.Load().n, b.String())
+	}
+	wantCode(t, g, i.token("a"), BadSignature)
+}
+
 // Unknown keys cause one request at a time and no more than one in the pause;
 // who comes meanwhile waits for it, so that nobody with a new key is refused.
 func TestUnknownKeys(t *testing.T) {

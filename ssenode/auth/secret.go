@@ -2,7 +2,6 @@ package auth
 
 import (
 	"encoding/json"
-	"fmt"
 	"log/slog"
 )
 
@@ -34,10 +33,6 @@ func (s Secret) Reveal() string {
 	}
 	return s.reveal()
 }
-
-// Format makes every verb of fmt print the same, also wrong ones, which would
-// print the value otherwise.
-func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
 
 func (s Secret) String() string {
 	if s.reveal == nil {
