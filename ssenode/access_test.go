@@ -346,6 +346,11 @@ func TestAccess(t *testing.T) {
 	h("/own?clientId=eve", good, 403, `"clientId":"eve"`)
 	h("/events?channel=sse:channel:anna.2&clientId=anna.1", good, 403, "sse:channel:anna.2")
 
+	for path, status := range map[string]int{"/events?channel=x": 401, "/mine": 401, "/events?channel=free": 200, "/events?channel=y" + query(good): 403} {
+		if resp, _ := get(t, http.MethodHead, base(n)+path); resp.StatusCode != status {
+			t.Errorf("HEAD %s: %d, want %d", clip(path), resp.StatusCode, status)
+		}
+	}
 	if count < 60 {
 		t.Errorf("only %d cases", count)
 	}

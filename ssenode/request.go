@@ -162,7 +162,9 @@ func (r *request) common(params []param) error {
 			if !nodeName.MatchString(p.value) {
 				return bad("clientId %q: want 1 to 64 of A-Z a-z 0-9 . _ ~ -", clip(p.value))
 			}
-			r.clientID, r.chosen = p.value, true
+			// A copy: it stays as long as the stream, and must not keep the query, in
+			// which a token can be a hundred times as long.
+			r.clientID, r.chosen = strings.Clone(p.value), true
 		case "wrap":
 			switch p.value {
 			case "1", "true":

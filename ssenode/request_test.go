@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"sluice/shared/channel"
 	"sluice/ssenode/auth"
@@ -22,6 +23,19 @@ func parse(path, query string, limit int) (*request, error) {
 		return nil, err
 	}
 	return r, r.named(path, params, limit)
+}
+
+// A stream does not keep the query that it came with, and the token in it.
+func TestQueryIsNotKept(t *testing.T) {
+	query := "channel=a&clientId=me&token=" + strings.Repeat("x", 1000)
+	r, err := parse("", query, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, at := uintptr(unsafe.Pointer(unsafe.StringData(query))), uintptr(unsafe.Pointer(unsafe.StringData(r.clientID)))
+	if r.clientID != "me" || from <= at && at < from+uintptr(len(query)) {
+		t.Errorf("clientId %q is a part of the query", r.clientID)
+	}
 }
 
 // Whatever the query, it is refused as the client's mistake, or names exactly the
