@@ -40,6 +40,15 @@ func plainAck(data []byte) (seq uint64) {
 	return seq
 }
 
+// errWrongSequence is the stream's answer to a message that expects another end.
+var errWrongSequence = errors.New("the stream has another last sequence")
+
+// codes of JetStream's errors that mean so.
+const (
+	wrongLastSequence         = 10071
+	wrongLastSequenceConstant = 10164
+)
+
 // parseAck reads an answer of the stream; an error of the stream's is one here.
 func parseAck(m *nats.Msg) (ack, error) {
 	var a ack
@@ -51,6 +60,9 @@ func parseAck(m *nats.Msg) (ack, error) {
 	}
 	if err := json.Unmarshal(m.Data, &a); err != nil {
 		return a, fmt.Errorf("answer %.100q: %w", m.Data, err)
+	}
+	if a.Error != nil && (a.Error.Code == wrongLastSequence || a.Error.Code == wrongLastSequenceConstant) {
+		return a, fmt.Errorf("%w: %s", errWrongSequence, a.Error.Description)
 	}
 	if a.Error != nil {
 		return a, fmt.Errorf("JetStream error %d: %s", a.Error.Code, a.Error.Description)
@@ -78,6 +90,7 @@ func (l *leader) acknowledged(m *nats.Msg) error {
 		switch {
 		case first.pulse != nil:
 			l.lastPulse = first.seq
+			l.heard = first.pulse.Time
 			l.stats.pulseTime.Observe(time.Since(first.pulse.Time).Seconds())
 		case first.mark != nil:
 			l.stats.marks.Add(1)
@@ -87,7 +100,6 @@ func (l *leader) acknowledged(m *nats.Msg) error {
 		l.window.pop()
 	}
 	l.acked = max(l.acked, a.Seq)
-	l.heard = time.Now()
 	return nil
 }
 

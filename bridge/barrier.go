@@ -13,8 +13,8 @@ import (
 
 const (
 	// fenceLen is how many messages of padding stand before a barrier: more than
-	// anybody can have on the way.
-	fenceLen = maxWindow + popBatch + 8
+	// anybody can have on the way, with pulses and marks.
+	fenceLen = 2 * maxWindow
 	// fenceTTL is how long they are kept, the shortest that there is.
 	fenceTTL = "1s"
 	// fenceTime is how long another bridge's padding is a sign that it is about to
@@ -25,9 +25,15 @@ const (
 // barrier writes a pulse, mostly a marked one, after the end of the stream and waits
 // for its acknowledgement.
 func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) error {
+	begun := time.Now()
+	if !l.shaped || e.seq == 0 {
+		// Only here: a bridge that waits leaves the stream alone.
+		if err := l.shape(ctx); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	begun := time.Now()
 	if e.seq > 0 && !e.quiet() {
 		if err := l.fence(ctx, &e); err != nil {
 			return fmt.Errorf("write fence: %w", err)
@@ -48,6 +54,9 @@ func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) 
 	} else if epoch == e.pulse.Epoch {
 		p.Since = e.pulseSeq
 	}
+	if l.term == 0 {
+		l.tried = term
+	}
 	a, err := l.ask(ctx, wire.PulseToken, p.Encode(), stamp, e.seq, "")
 	if err != nil {
 		return fmt.Errorf("write barrier: %w", err)
@@ -64,7 +73,8 @@ func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) 
 	default:
 		l.takeOver(e, term, epoch, a.Seq, time.Since(begun))
 	}
-	l.acked, l.assigned, l.heard = a.Seq, a.Seq, time.Now()
+	l.known, l.tried = known{term, epoch, a.Seq}, 0
+	l.acked, l.assigned, l.heard, l.awake = a.Seq, a.Seq, p.Time, p.Time
 	l.lastPulse, l.kept = a.Seq, p.Time
 	l.farewell = false
 	l.digest.Reset() // nodes compare everything up to here
@@ -77,18 +87,32 @@ func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) 
 	return nil
 }
 
+// shape makes the stream as the settings say.
+func (l *leader) shape(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	err := l.keeper.ensure(ctx)
+	l.shaped = err == nil
+	return err
+}
+
 // takeOver begins this bridge's time as the leader, exactly where the last one
 // stopped or else with a gap mark.
 func (l *leader) takeOver(e end, term uint64, epoch string, seq uint64, took time.Duration) {
 	l.begin(term, epoch, 0)
 	l.window.done = position{}
-	if e.pulse.Epoch == "" {
+	if e.pulse.Epoch == "" && l.known.epoch == "" {
 		l.place, l.cut = position{}, false
 		l.queue.leadAll() // there has been no leader
 		l.log.Info("leading", "term", term, "epoch", epoch, "sequence", seq)
 		return
 	}
-	from, why := l.queue.lead(e.stamp.Position, l.otherThan(e.pulse), e.quiet())
+	defer l.link.now()
+	l.blind.Store(!l.link.linked())
+	from, refused, why := l.queue.lead(e.stamp.Position, l.otherThan(e.pulse), e.quiet())
+	for _, subject := range refused {
+		l.refused.lose(subject) // the last leader may not have told of it
+	}
 	l.place, l.window.done, l.cut = from, from, false
 	kind := exact
 	switch {

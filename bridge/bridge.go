@@ -195,10 +195,10 @@ func (b *Bridge) leading() bool { return b.queue.leading() }
 // down notes that the link to Redis is lost.
 func (b *Bridge) down() { b.queue.broken() }
 
-// up notes that the link is there, maybe again: then messages may be missing before
-// those that come now.
+// up notes that the link is there. If it was lost, or this bridge has led without
+// one, then messages may be missing before those that come now.
 func (b *Bridge) up(again bool) {
-	if again {
+	if b.leader.blind.Swap(false) || again {
 		b.queue.tell(newMark(wire.GapUpstream))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"sluice/shared/wire"
 )
@@ -27,11 +28,6 @@ type end struct {
 // said farewell.
 func (e *end) quiet() bool { return e.pulse.Leaving && e.pulseSeq == e.seq }
 
-// fencedBy tells that another bridge than the one called name is about to lead.
-func (e *end) fencedBy(name string) bool {
-	return e.fence != "" && e.fence != name && e.fenced < fenceTime
-}
-
 // stored is a message as the stream's leader gives it out.
 type stored struct {
 	Subject string    `json:"subject"`
@@ -46,14 +42,20 @@ var errNone = errors.New("no such message")
 // maxForeign is how many messages that are not a bridge's are passed over.
 const maxForeign = 64
 
-// readEnd makes sure that the stream is there and reads its end.
+// readEnd reads the end of the stream. It is the zero end if there is no stream.
 func (k *keeper) readEnd(ctx context.Context) (end, error) {
-	info, err := k.ensure(ctx)
-	if err != nil {
-		return end{}, err
+	stream, err := k.js.Stream(ctx, k.names.Name) // asks for the info
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return end{}, nil
 	}
+	if err != nil {
+		return end{}, fmt.Errorf("look for stream %s: %w", k.names.Name, err)
+	}
+	info := stream.CachedInfo()
 	e := end{seq: info.State.LastSeq}
-	last, err := k.get(ctx, map[string]any{"last_by_subj": ">"})
+	// Not ">", for which a memory stream looks only at its last sequence: what stood
+	// there may have expired.
+	last, err := k.get(ctx, map[string]any{"last_by_subj": k.names.Log() + ">"})
 	if errors.Is(err, errNone) {
 		return e, nil
 	}

@@ -44,6 +44,7 @@ func checkWhole(t *testing.T, got []int, count int) {
 // Acknowledgements get lost while messages flow, then the connection is cut:
 // nothing is stored twice, nothing is lost, the order stays.
 func TestLostAcknowledgements(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	p := embedded.TestProxy(t, r.nats.Addr())
 	b, _ := r.lead(func(c *Config) {
@@ -85,6 +86,7 @@ func TestLostAcknowledgements(t *testing.T) {
 // The NATS server is restarted under load with its files: what was queued
 // meanwhile follows, in the same epoch.
 func TestNATSRestartWithFiles(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	b, _ := r.lead(func(c *Config) {
 		c.Bridge.Storage = "file"
@@ -112,6 +114,7 @@ func TestNATSRestartWithFiles(t *testing.T) {
 // With memory storage the stream is gone after a restart: it is made anew, with
 // another epoch, and what was not acknowledged is written to it.
 func TestNATSRestartWithoutFiles(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	b, _ := r.lead(nil)
 	epoch := r.lastPulse().Epoch
@@ -148,6 +151,7 @@ func TestNATSRestartWithoutFiles(t *testing.T) {
 // What is lost before the stream is told in it: after the link to Redis was lost,
 // and for a message that is refused.
 func TestGapMarks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	p := embedded.TestProxy(t, r.redis.Addr())
 	b, _ := r.lead(func(c *Config) { c.Redis.URL = "redis://" + p.Addr() })
@@ -181,6 +185,7 @@ func TestGapMarks(t *testing.T) {
 
 // The pulses tell what was written, each message in the next one.
 func TestDigests(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	r.lead(nil)
 	for i := range 50 {
@@ -211,6 +216,7 @@ func TestDigests(t *testing.T) {
 
 // Redis goes away and comes back; so does one that only falls silent.
 func TestRedisLink(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	p := embedded.TestProxy(t, r.redis.Addr())
 	b, _ := r.lead(func(c *Config) { c.Redis.URL = "redis://" + p.Addr() })
@@ -240,6 +246,7 @@ func TestRedisLink(t *testing.T) {
 
 // Of two bridges one mirrors. The other takes over when it stops.
 func TestTwoBridges(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	first, stop := r.lead(nil)
 	second, _ := r.start(nil)
@@ -264,6 +271,7 @@ func TestTwoBridges(t *testing.T) {
 // Somebody with a higher term has written: the bridge gives up at once, and
 // leads again when the other falls silent.
 func TestOvertaken(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	b, _ := r.lead(nil)
 	p := wire.Pulse{Epoch: "other1", Term: 7, Bridge: "other", Time: time.Now(), Marked: true}
@@ -284,6 +292,7 @@ func TestOvertaken(t *testing.T) {
 
 // Somebody else's message in the stream is told, and does not stop the bridge.
 func TestForeignMessage(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	b, _ := r.lead(nil)
 	r.publish("c:0", "0")
@@ -300,6 +309,7 @@ func TestForeignMessage(t *testing.T) {
 // While NATS is away the queue fills up to its bound; what fits is delivered
 // afterwards in order, the rest is counted.
 func TestQueueIsBounded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	b, _ := r.lead(func(c *Config) {
 		c.Bridge.QueueBytes = 2 << 20
@@ -349,6 +359,7 @@ func TestQueueIsBounded(t *testing.T) {
 
 // A stopping bridge writes what it has taken from Redis.
 func TestStopWritesWhatIsQueued(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	b, stop := r.lead(nil)
 	flooded := make(chan struct{})

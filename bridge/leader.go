@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -21,7 +22,7 @@ const (
 	askLimit = 3 * time.Second
 	// pulseTTL is how long an ordinary pulse is kept. Marked ones are kept as
 	// long as events.
-	pulseTTL = "60s"
+	pulseTTL = "20s"
 )
 
 // leader decides whether this bridge leads and, while it does, is the one
@@ -57,6 +58,7 @@ type leader struct {
 	wake     chan struct{} // capacity 1: look at the stream at once
 	leads    atomic.Bool
 	state    atomic.Pointer[state]
+	blind    atomic.Bool // began to lead without a link to Redis
 
 	// Owned by the goroutine.
 	term     uint64 // 0: does not lead
@@ -68,7 +70,8 @@ type leader struct {
 	attempt  uint64 // tells acknowledgements of now from those of before a barrier
 	inbox    string
 	acks     chan *nats.Msg
-	heard    time.Time // when something was last acknowledged
+	heard    time.Time // when the last pulse was made that is acknowledged
+	awake    time.Time // when the writer last looked at the clock
 	place    position  // up to where everything from Redis is handled
 	cut      bool      // after that the link was lost
 
@@ -77,9 +80,16 @@ type leader struct {
 	through  uint64    // what is handled with the rest
 	farewell bool      // the last pulse is on its way
 
-	seen  uint64    // sequence of the last leader's last pulse
-	since time.Time // when that was seen first
-	cold  time.Time // since when it is not known where the leader is
+	seen        uint64    // sequence of the last leader's last pulse
+	since       time.Time // when that was seen first
+	padded      uint64    // sequence of another bridge's padding at the end
+	paddedSince time.Time // when that was seen first
+	cold        time.Time // since when it is not known where the leader is
+
+	known  known     // of the stream, from all looks
+	doubt  time.Time // since when the stream seems to have lost something
+	tried  uint64    // term of a barrier that was written and not acknowledged
+	shaped bool      // the stream is as the settings say
 
 	digest    wire.Digest
 	kept      time.Time // of the last pulse kept as long as events
@@ -92,6 +102,7 @@ type link interface {
 	server() string // its name, "" if that is not known
 	shards() bool   // messages come from several servers
 	renew(why string)
+	now() // publish a nonce at once
 }
 
 func newLeader(nc *nats.Conn, q *queue, cfg *Config, from link, log *slog.Logger) *leader {
@@ -143,7 +154,7 @@ func (l *leader) run(ctx context.Context) error {
 // establish returns true once this bridge leads and the stream's end is known;
 // false when the context ended.
 func (l *leader) establish(ctx context.Context) bool {
-	var backoff redisconn.Backoff
+	backoff := redisconn.Backoff{Max: maxRetry}
 	told := false
 	for {
 		if l.term == 0 && l.isStopping() {
@@ -166,15 +177,19 @@ func (l *leader) establish(ctx context.Context) bool {
 			if err = l.barrier(ctx, e, term, epoch); err == nil {
 				return true
 			}
+			if errors.Is(err, errWrongSequence) {
+				l.pause(ctx, e) // somebody was faster
+				continue
+			}
 		} else {
 			l.seen = 0 // who does not see the stream knows nothing of the leader
 		}
 		if ctx.Err() != nil {
 			return false
 		}
-		if l.term == 0 {
-			l.setState(state{trouble: err})
-		}
+		s := *l.state.Load()
+		s.hot, s.trouble = false, err
+		l.setState(s)
 		if !told {
 			told = true
 			l.log.Warn("the stream cannot be written now, trying on", "error", err)
@@ -200,41 +215,6 @@ func (l *leader) look(ctx context.Context) (end, error) {
 	return l.keeper.readEnd(ctx)
 }
 
-// decide tells from the end of the stream whether this bridge may write a
-// barrier, and of which term and epoch.
-func (l *leader) decide(e end) (term uint64, epoch string, ok bool) {
-	newest := max(e.stamp.Term, e.pulse.Term)
-	if l.term != 0 {
-		other := e.pulse.Bridge != "" && e.pulse.Bridge != l.name
-		switch {
-		case other && (e.pulse.Term >= l.term || e.pulse.Epoch != l.epoch) || !other && newest > l.term && e.pulse.Term < newest:
-			l.resign(e)
-			l.standBy(e)
-		case e.fencedBy(l.name):
-			return 0, "", false
-		case newest > l.term:
-			// A barrier of ours was stored and its acknowledgement lost.
-			l.begin(newest, e.pulse.Epoch, e.stamp.Number)
-			l.settle(e)
-			return l.term, l.epoch, true
-		case e.seq >= l.acked && (e.stamp.Term == l.term || e.stamp == (wire.Stamp{}) && e.seq <= l.assigned):
-			l.settle(e)
-			return l.term, l.epoch, true
-		default:
-			l.log.Error("the stream has lost what it had acknowledged, or began anew: new epoch", "acknowledged", l.acked, "end", e.seq)
-			return max(newest, l.term) + 1, newEpoch(), true
-		}
-	}
-	if !l.mayLead(e) {
-		return 0, "", false
-	}
-	epoch = e.pulse.Epoch
-	if epoch == "" {
-		epoch = newEpoch()
-	}
-	return newest + 1, epoch, true
-}
-
 // newEpoch names a new life of the stream.
 func newEpoch() string { return strings.ToLower(rand.Text()[:10]) }
 
@@ -254,6 +234,8 @@ func (l *leader) resign(e end) {
 // retire ends this bridge's term.
 func (l *leader) retire() {
 	l.leads.Store(false)
+	l.shaped, l.tried = false, 0
+	l.refused.clear()
 	l.window.clear()
 	l.term, l.acked, l.assigned = 0, 0, 0
 	l.leaving, l.farewell, l.rest = false, false, nil
@@ -263,14 +245,7 @@ func (l *leader) retire() {
 
 // settle takes out of the window what the stream has.
 func (l *leader) settle(e end) {
-	n := 0
-	if e.stamp.Term == l.term {
-		n = l.window.dropTo(e.stamp.Number)
-	} else {
-		// All of it has expired; in one term numbers and sequences run in step.
-		n = l.window.dropSeq(e.seq)
-	}
-	l.stats.stored.Add(uint64(n))
+	l.stats.stored.Add(uint64(l.window.dropTo(e.stamp.Number)))
 }
 
 // begin starts a term: what waits in the window gets numbers of it.

@@ -97,7 +97,7 @@ func (s *stats) register(reg prometheus.Registerer, b *Bridge) {
 	gauge("in_flight_messages", "Messages under way to the stream.", func() float64 { return float64(s.inFlight.Load()) })
 	gauge("queue_messages", "Messages waiting for the stream, or kept while standing by.", func() float64 { n, _ := b.queue.load(); return float64(n) })
 	gauge("queue_bytes", "Bytes waiting for the stream, or kept while standing by.", func() float64 { _, n := b.queue.load(); return float64(n) })
-	gauge("leading", "1 while this bridge writes to the stream.", flag(b.leader.leads.Load))
+	gauge("leading", "1 while this bridge writes to the stream.", flag(func() bool { s := b.leader.state.Load(); return s.leads && s.trouble == nil }))
 	gauge("standby_hot", "1 while this bridge could take over exactly where the leader stops.", flag(func() bool { return b.leader.state.Load().hot }))
 	gauge("redis_connected", "1 while subscribed to Redis.", flag(b.source.linked))
 	gauge("nats_connected", "1 while connected to NATS.", flag(b.nc.IsConnected))

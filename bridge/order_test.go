@@ -129,7 +129,7 @@ func TestTakeoversWithoutANetwork(t *testing.T) {
 					// that it is not behind is what a cold one waits for.
 					b.deliver(m.redis, m.stored+1-b.read)
 				}
-				from, why := b.queue.lead(m.position, nil, false)
+				from, _, why := b.queue.lead(m.position, nil, false)
 				b.place, b.cut = from, false
 				if why != nil {
 					b.queue.tell(newMark(wire.GapUpstream))
@@ -248,7 +248,7 @@ func TestQueueCorners(t *testing.T) {
 	})
 	t.Run("the link breaks before it brought what the last leader had", func(t *testing.T) {
 		q := begin(1 << 20)
-		if _, err := q.lead("a+5", nil, false); err != nil {
+		if _, _, err := q.lead("a+5", nil, false); err != nil {
 			t.Fatal(err)
 		}
 		q.push(message{}) // stored by the last leader

@@ -40,9 +40,14 @@ func internal(channel string) bool {
 	return strings.HasPrefix(channel, "__keyspace@") || strings.HasPrefix(channel, "__keyevent@") || channel == "__sentinel__:hello"
 }
 
+// counting is the version of the rules by which messages are counted: of takes, glob
+// and internal. Bridges with other ones must not take over by count.
+const counting = 2
+
 // hash tells plans apart: bridges count alike only if theirs is the same.
 func (pl *plan) hash() string {
 	h := fnv.New64a()
+	fmt.Fprintf(h, "%d ", counting)
 	for _, e := range pl.entries {
 		fmt.Fprintf(h, "%t %q,", e.glob, e.text)
 	}

@@ -1,10 +1,8 @@
 package bridge
 
 import (
-	"errors"
-	"fmt"
-	"slices"
 	"sync"
+	"time"
 
 	"sluice/shared/wire"
 )
@@ -51,6 +49,9 @@ type queue struct {
 	gone uint64
 	// refused is the last message for which a leader had no room.
 	refused uint64
+	// untold is, of a standby, which subjects lost a message that it has let go of,
+	// and when: the leader may die before it has told the clients.
+	untold map[string]time.Time
 }
 
 func newQueue(max int64) *queue {
@@ -92,9 +93,10 @@ func (q *queue) pass() bool {
 func (q *queue) tell(m *wire.Mark) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.leads {
-		q.append(message{subject: wire.GapToken, mark: m, place: position{at: q.order.count}})
+	if last := q.last(); !q.leads || last != nil && last.mark != nil && last.mark.Reason == m.Reason {
+		return
 	}
+	q.append(message{subject: wire.GapToken, mark: m, place: position{at: q.order.count}})
 }
 
 // nonce notes that one came from Redis.
@@ -102,7 +104,20 @@ func (q *queue) nonce(text string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	a := q.order.add(text)
-	q.append(message{nonce: a, broken: a == nil, place: position{at: q.order.count}})
+	m := message{nonce: a, broken: a == nil, place: position{at: q.order.count}}
+	if last := q.last(); last != nil && (last.nonce != nil || last.broken) {
+		*last = m // nothing stands between them
+		return
+	}
+	q.append(m)
+}
+
+// last is the newest message, nil if there is none. The caller holds the lock.
+func (q *queue) last() *message {
+	if q.head == len(q.list) {
+		return nil
+	}
+	return &q.list[len(q.list)-1]
 }
 
 // broken notes that from here on messages from Redis may be missing: what a standby
@@ -139,6 +154,9 @@ func (q *queue) drop() {
 	m := &q.list[q.head]
 	q.bytes -= m.size()
 	q.gone = max(q.gone, m.place.at)
+	if m.refused {
+		q.note(m.subject)
+	}
 	*m = message{}
 	q.head++
 	q.tidy()
@@ -191,109 +209,6 @@ func (q *queue) pop(dst []message, n int) (list []message, through uint64) {
 		through = max(q.order.count, q.gone)
 	}
 	return dst, through
-}
-
-// Why a standby cannot go on exactly where the last leader stopped.
-var (
-	errNoPosition = errors.New("the leader does not tell its position in Redis (may it publish on " + wire.MarkChannel + "?)")
-	errNotSeen    = errors.New("has not seen the leader's last mark in Redis")
-	errOverflow   = errors.New("the leader is behind by more than BRIDGE_QUEUE_BYTES")
-	errOtherRedis = errors.New("the leader mirrors another Redis server")
-	errOtherPlan  = errors.New("the leader has other BRIDGE_PATTERNS")
-	errShards     = errors.New("the shards of a Redis Cluster have no common order")
-)
-
-// find tells where the position in the stream is in this bridge's own count. The
-// caller holds the lock.
-func (q *queue) find(text string) (at uint64, a *anchor, err error) {
-	if text == "" {
-		return 0, nil, errNoPosition
-	}
-	switch at, a = q.order.find(text); {
-	case a == nil:
-		return 0, nil, fmt.Errorf("%w (%s)", errNotSeen, text)
-	case at < q.gone && !q.leads:
-		return 0, nil, errOverflow
-	}
-	return at, a, nil
-}
-
-// stored lets a standby go of what the stream has: everything up to the position. It
-// returns why it is not able to take over exactly there.
-func (q *queue) stored(text string) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.leads {
-		return nil
-	}
-	at, _, err := q.find(text)
-	switch {
-	case err == nil:
-		q.forget(at)
-	case text == "":
-		q.forget(q.order.count) // it would be kept for nothing
-	}
-	return err
-}
-
-// lead begins to lead after the message at the position in the stream. If that
-// cannot be told here, with err saying why, it begins with what comes from now on.
-// Messages of channels without history are let go, unless the last leader has left in
-// order: late ones are worthless, and they may have been sent.
-func (q *queue) lead(text string, why error, inOrder bool) (from position, err error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	at, a, err := q.find(text)
-	if err == nil {
-		err = why
-	}
-	if err != nil {
-		at, a = q.order.count, nil
-	}
-	if q.forget(at); !inOrder {
-		q.removeLive()
-	}
-	q.leads = true
-	return position{a, at}, err
-}
-
-// leadAll begins to lead with everything that is kept: there is no stream yet.
-func (q *queue) leadAll() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.leads = true
-}
-
-// follow begins to stand by and returns what the bridge has yet to write as the
-// leader that it was. Everything up to the number through is handled with that.
-func (q *queue) follow() (rest []message, through uint64) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	rest = append(rest, q.list[q.head:]...)
-	q.list, q.head, q.bytes, q.leads = nil, 0, 0, false
-	q.gone = max(q.order.count, q.gone)
-	return rest, q.gone
-}
-
-// back returns to a standby what it has not written as a leader: another bridge
-// does, or this one will again.
-func (q *queue) back(list []message) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	before := q.list[q.head:]
-	q.list, q.head, q.bytes, q.leads = nil, 0, 0, false
-	q.gone = q.order.count
-	keep := slices.DeleteFunc(append(list, before...), func(m message) bool {
-		return m.pulse != nil || m.mark != nil || m.place.at <= q.refused // with a hole after it
-	})
-	for i := range keep {
-		if m := &keep[i]; m.nonce == nil && !m.broken {
-			q.gone = min(q.gone, m.place.at-1)
-		}
-	}
-	for _, m := range keep {
-		q.append(m)
-	}
 }
 
 // dropLive takes out the messages without history and tells how many.

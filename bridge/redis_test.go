@@ -5,9 +5,9 @@ import (
 	"context"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice/shared/embedded"
 )
@@ -15,6 +15,7 @@ import (
 // A link that falls silent in the middle of a message, and then goes on, is not read
 // on: what is left of the message could pose as another one.
 func TestCutMessageCannotForge(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	half := "half of it\r\n"
 	forged := "*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$6\r\nforged\r\n$4\r\nevil\r\n"
@@ -98,6 +99,7 @@ func (r *rig) do(args ...any) {
 // The rights that are documented suffice. Without that to publish, standbys are cold;
 // without that to subscribe, the error says what is needed.
 func TestRights(t *testing.T) {
+	t.Parallel()
 	embedded.NeedProgram(t, "redis-server") // miniredis has no ACL
 	r := newRig(t, embedded.NATSOptions{})
 	as := func(user string) func(*Config) {
@@ -145,7 +147,20 @@ func TestRights(t *testing.T) {
 	if deaf.ready() == nil {
 		t.Error("a bridge that may not subscribe is ready")
 	}
-	time.Sleep(2 * maxRetry)
+	until(t, "it was refused again and again", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		defer cancel()
+		stats, err := r.pub.Info(ctx, "commandstats").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(stats, "cmdstat_psubscribe:")
+		line, _, _ := strings.Cut(rest, "\n")
+		_, count, _ := strings.Cut(strings.TrimSpace(line), "rejected_calls=")
+		count, _, _ = strings.Cut(count, ",")
+		refused, _ := strconv.Atoi(count)
+		return refused > 2
+	})
 	if n := strings.Count(log.text(), "NOPERM"); n != 1 {
 		t.Errorf("logged %d times", n)
 	}

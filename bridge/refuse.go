@@ -46,6 +46,13 @@ func (r *refusals) lose(subject string) {
 	}
 }
 
+// clear forgets what was lost: another bridge tells of it.
+func (r *refusals) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = nil
+}
+
 // take returns a mark of what was lost, or nil; the last one does not wait for its
 // time.
 func (r *refusals) take(last bool) *wire.Mark {

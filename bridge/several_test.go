@@ -43,6 +43,7 @@ func (r *rig) byURL(ctx context.Context, name, payload string) error {
 // Three sentinels: the bridges follow the new master when the old one dies, and leave
 // one that was demoted and lives on.
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
 	s := embedded.TestRedisSentinel(t)
 	r := newRigAt(t, s.URL(), embedded.NATSOptions{})
 	first, _ := r.lead(nil)
@@ -94,6 +95,7 @@ func infoOf(t *testing.T, c *redis.Client, field string) string {
 // A Cluster of three masters: what is published at any of them arrives, with PUBLISH
 // and, for channels that are named, with SPUBLISH. A server is restarted.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := embedded.TestRedisCluster(t, 3)
 	r := newRigAt(t, c.URL(), embedded.NATSOptions{})
 	named := func(cfg *Config) {
@@ -159,6 +161,7 @@ func TestCluster(t *testing.T) {
 // Without named channels there are no shards, and all bridges hang on one server of
 // the Cluster: they take over exactly.
 func TestTakeoverInACluster(t *testing.T) {
+	t.Parallel()
 	c := embedded.TestRedisCluster(t, 3)
 	r := newRigAt(t, c.URL(), embedded.NATSOptions{})
 	_, stop := r.lead(nil)

@@ -75,6 +75,9 @@ func (s *source) server() string { return *s.name.Load() }
 // shards tells whether messages come from several servers of a Cluster.
 func (s *source) shards() bool { return s.home.Cluster() && len(s.plan.exact()) > 0 }
 
+// now has a nonce published at once, if this bridge leads.
+func (s *source) now() { s.nonces.now() }
+
 // renew makes the link anew.
 func (s *source) renew(why string) {
 	select {

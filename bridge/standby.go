@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -61,12 +62,14 @@ var errNoLink = errors.New("no link to Redis")
 // has written, and finds out whether this bridge could go on from there.
 func (l *leader) standBy(e end) {
 	before := l.state.Load()
-	if e.pulse.Bridge != "" && e.pulse.Bridge != before.other {
+	if e.pulse.Bridge != "" && e.pulse.Bridge != before.other && e.pulse.Bridge != l.name {
 		l.stats.leaders.Add(1)
 	}
-	why := l.queue.stored(e.stamp.Position)
-	if other := l.otherThan(e.pulse); other != nil {
-		why = other
+	why := l.otherThan(e.pulse)
+	if why != nil {
+		_ = l.queue.stored("") // the position is one of another order
+	} else {
+		why = l.queue.stored(e.stamp.Position)
 	}
 	if !l.link.linked() {
 		why = errNoLink
@@ -113,19 +116,20 @@ func (l *leader) otherThan(p wire.Pulse) error {
 // mayLead tells whether a bridge that does not lead should try to.
 func (l *leader) mayLead(e end) bool {
 	p := &e.pulse
-	if e.fencedBy(l.name) {
+	if l.fenced(e) {
 		return false
 	}
-	if p.Bridge == "" {
-		return true
+	if p.Bridge == "" && l.known.epoch == "" || p.Bridge == l.name && p.Term == l.tried {
+		return true // none has ever led, or it is this one and does not know
 	}
 	if l.seen != e.pulseSeq {
 		l.seen, l.since = e.pulseSeq, time.Now()
 	}
+	observed := time.Since(l.since)
 	after := aliveFor
 	if p.Leaving && p.Bridge != l.name {
 		after = 0
-	} else if time.Since(l.since) < observeFor {
+	} else if observed < observeFor {
 		return false
 	}
 	if s := l.state.Load(); !l.link.linked() {
@@ -133,7 +137,19 @@ func (l *leader) mayLead(e end) bool {
 	} else if !s.hot {
 		after += coldWait
 	}
-	return e.age >= after
+	// Either clock will do: the servers' may differ, and this bridge has just begun.
+	return max(e.age, observed) >= after
+}
+
+// fenced tells that another bridge is about to lead: its padding stands at the end.
+func (l *leader) fenced(e end) bool {
+	if e.fence == "" || e.fence == l.name {
+		return false
+	}
+	if l.padded != e.seq {
+		l.padded, l.paddedSince = e.seq, time.Now()
+	}
+	return max(e.fenced, time.Since(l.paddedSince)) < fenceTime
 }
 
 // pause waits until it may be worth looking again.
@@ -142,6 +158,7 @@ func (l *leader) pause(ctx context.Context, e end) {
 	if left := aliveFor - e.age; left > 0 {
 		wait = min(wait, left)
 	}
+	wait += rand.N(lookAgain / 10) // not all at once
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {

@@ -64,19 +64,18 @@ func (k *keeper) wanted(ctx context.Context) jetstream.StreamConfig {
 	return c
 }
 
-// ensure makes the stream, or adjusts it, and returns its state as the stream's
-// leader sees it.
-func (k *keeper) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
+// ensure makes the stream, or adjusts it.
+func (k *keeper) ensure(ctx context.Context) error {
 	want := k.wanted(ctx)
 	s, err := k.js.Stream(ctx, k.names.Name) // asks for the info
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if have, err := k.fit(ctx, want, 0, k.js.CreateStream); err != nil || have != nil {
-			return have, err
+		if made, err := k.fit(ctx, want, 0, k.js.CreateStream); err != nil || made {
+			return err
 		}
-		return nil, fmt.Errorf("create stream %s: the server has no room for %d bytes", want.Name, minBytes)
+		return fmt.Errorf("create stream %s: the server has no room for %d bytes", want.Name, minBytes)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look for stream %s: %w", want.Name, err)
+		return fmt.Errorf("look for stream %s: %w", want.Name, err)
 	}
 	have := s.CachedInfo()
 	if have.Config.Storage != want.Storage {
@@ -89,18 +88,18 @@ func (k *keeper) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 		want.Storage = have.Config.Storage
 	}
 	if same(have.Config, want) {
-		return have, nil
+		return nil
 	}
 	if want.MaxBytes <= have.Config.MaxBytes {
 		return k.apply(ctx, want, k.js.UpdateStream)
 	}
 	// It may be smaller because there was no room when it was made.
-	if bigger, err := k.fit(ctx, want, have.Config.MaxBytes, k.js.UpdateStream); err != nil || bigger != nil {
-		return bigger, err
+	if bigger, err := k.fit(ctx, want, have.Config.MaxBytes, k.js.UpdateStream); err != nil || bigger {
+		return err
 	}
 	k.fits, want.MaxBytes = have.Config.MaxBytes, have.Config.MaxBytes
 	if same(have.Config, want) {
-		return have, nil
+		return nil
 	}
 	return k.apply(ctx, want, k.js.UpdateStream)
 }
@@ -108,30 +107,29 @@ func (k *keeper) ensure(ctx context.Context) (*jetstream.StreamInfo, error) {
 // change is CreateStream or UpdateStream.
 type change func(context.Context, jetstream.StreamConfig) (jetstream.Stream, error)
 
-func (k *keeper) apply(ctx context.Context, want jetstream.StreamConfig, do change) (*jetstream.StreamInfo, error) {
-	s, err := do(ctx, want)
-	if err != nil {
-		return nil, fmt.Errorf("create or adjust stream %s of %d bytes: %w", want.Name, want.MaxBytes, err)
+func (k *keeper) apply(ctx context.Context, want jetstream.StreamConfig, do change) error {
+	if _, err := do(ctx, want); err != nil {
+		return fmt.Errorf("create or adjust stream %s of %d bytes: %w", want.Name, want.MaxBytes, err)
 	}
 	k.log.Debug("stream created or adjusted", "stream", want.Name, "storage", want.Storage.String(),
 		"replicas", want.Replicas, "bytes", want.MaxBytes)
-	return s.CachedInfo(), nil
+	return nil
 }
 
 // fit applies the configuration with the wanted size, or half of it and so on
-// while the server has no room; it returns nil when not even something above
+// while the server has no room; it returns false when not even something above
 // least was possible. A client cannot ask how much memory a server has, but it
 // can reserve as much as its share is of, and then give the rest back.
-func (k *keeper) fit(ctx context.Context, want jetstream.StreamConfig, least int64, do change) (*jetstream.StreamInfo, error) {
+func (k *keeper) fit(ctx context.Context, want jetstream.StreamConfig, least int64, do change) (done bool, err error) {
 	size := want.MaxBytes
 	for ; want.MaxBytes > least && want.MaxBytes >= minBytes; want.MaxBytes /= 2 {
 		ask := want
 		if want.Storage == jetstream.MemoryStorage {
 			ask.MaxBytes = int64(float64(want.MaxBytes) / memoryShare)
 		}
-		have, err := k.apply(ctx, ask, do)
+		err := k.apply(ctx, ask, do)
 		if err == nil && ask.MaxBytes != want.MaxBytes {
-			have, err = k.apply(ctx, want, k.js.UpdateStream)
+			err = k.apply(ctx, want, k.js.UpdateStream)
 		}
 		var api *jetstream.APIError
 		switch {
@@ -140,12 +138,12 @@ func (k *keeper) fit(ctx context.Context, want jetstream.StreamConfig, least int
 				k.fits = want.MaxBytes
 				k.log.Warn("the NATS server has no room for BRIDGE_MAX_BYTES", "wanted", size, "set", want.MaxBytes)
 			}
-			return have, nil
+			return true, nil
 		case !errors.As(err, &api) || !slices.Contains(noRoom, int(api.ErrorCode)):
-			return nil, err
+			return false, err
 		}
 	}
-	return nil, nil //nolint:nilnil // no room is no error
+	return false, nil
 }
 
 // noRoom are codes of JetStream errors that mean: not so much. They stand for

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -143,6 +145,7 @@ func (p *pair) wholeLive() {
 // A bridge is stopped while messages flow: the other goes on exactly there, also with
 // those of channels without history, and nodes need not look for anything.
 func TestPlannedTakeover(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	hot(t, p.second)
 	p.flow()
@@ -166,6 +169,7 @@ func TestPlannedTakeover(t *testing.T) {
 // The leader cannot reach NATS any more: the other goes on exactly there, and the
 // first stands by, hot, when it comes back, and can take over in turn.
 func TestTakeoverFromTheDead(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	hot(t, p.second)
 	p.flow()
@@ -188,6 +192,7 @@ func TestTakeoverFromTheDead(t *testing.T) {
 
 // The leader loses Redis: it writes what it has and lets the other go on.
 func TestTakeoverFromOneWithoutRedis(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	hot(t, p.second)
 	p.flow()
@@ -202,8 +207,30 @@ func TestTakeoverFromOneWithoutRedis(t *testing.T) {
 	}
 }
 
+// A refused message is not in the stream. If the leader dies before it has told the
+// clients, the next one does.
+func TestTakeoverTellsOfRefused(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, nil)
+	hot(t, p.second)
+	p.publish("c:big1", strings.Repeat("x", 1<<20))
+	until(t, "the first mark", func() bool { return len(p.marks()) == 1 })
+	p.publish("c:big2", strings.Repeat("x", 1<<20)) // told in a second
+	p.publish("c:0", "after")
+	p.want("c:0", "after")
+	p.natsOfFirst.Mute.Store(true)
+	until(t, "the second leads", p.second.leader.leads.Load)
+	until(t, "clients are told", func() bool {
+		return slices.ContainsFunc(p.marks(), func(m wire.Mark) bool { return slices.Contains(m.Subjects, "c.big2") })
+	})
+	if n := p.second.stats.takeovers[exact].Load(); n != 1 {
+		t.Errorf("%d exact takeovers", n)
+	}
+}
+
 // Who takes over without knowing where the last leader was tells everybody.
 func TestColdTakeover(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	_, stop := r.lead(nil)
 	second, _ := r.start(func(c *Config) {
@@ -214,6 +241,23 @@ func TestColdTakeover(t *testing.T) {
 	r.publish("c:0", "0")
 	r.want("c:0", "0")
 	until(t, "the second knows why it is cold", func() bool { return errors.Is(second.leader.state.Load().why, errOtherPlan) })
+	// The first one counts what the second does not hear of.
+	until(t, "the first counts far from a nonce", func() bool {
+		for range 20 {
+			r.publish("x:1", "x")
+		}
+		var last *nats.Msg
+		for range 20 {
+			last = r.want("x:1", "x")
+		}
+		stamp, err := wire.ParseStamp(last.Header.Get(wire.Header))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, count, _ := strings.Cut(stamp.Position, "+")
+		n, err := strconv.Atoi(count)
+		return err == nil && n > 100
+	})
 	stop()
 	until(t, "the second leads", second.leader.leads.Load)
 	r.publish("c:0", "1")
@@ -223,9 +267,30 @@ func TestColdTakeover(t *testing.T) {
 	}
 }
 
+// A bridge takes over while Redis is away: what is published until it has a link is
+// told, too.
+func TestTakeoverWithoutRedis(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, embedded.NATSOptions{})
+	_, stop := r.lead(nil)
+	stop()
+	if err := r.redis.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	second, _ := r.start(nil)
+	until(t, "it leads all the same", second.leader.leads.Load)
+	until(t, "the takeover is told", func() bool { return len(r.marks()) == 1 })
+	if err := r.redis.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it has a link", second.source.linked)
+	until(t, "the time without one is told", func() bool { return len(r.marks()) == 2 })
+}
+
 // What an ex-leader had on its way to the stream arrives after another bridge took
 // over: none of it may be stored, whatever sequence it expects.
 func TestStaleMessagesAreFenced(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, nil)
 	p.publish("c:0", "0")
 	p.want("c:0", "0")

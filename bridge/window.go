@@ -40,14 +40,6 @@ func (w *window) dropTo(n uint64) (dropped int) {
 	return dropped
 }
 
-// dropSeq takes out what was given a sequence up to seq.
-func (w *window) dropSeq(seq uint64) (dropped int) {
-	for ; w.len() > 0 && w.at(0).seq <= seq; dropped++ {
-		w.pop()
-	}
-	return dropped
-}
-
 // renumber gives all messages numbers that go on from *number.
 func (w *window) renumber(number *uint64) {
 	for i := range w.len() {

@@ -19,10 +19,11 @@ const (
 	// ackLimit is how long an acknowledgement may take. A NATS election takes
 	// longer, so a new stream leader always finds a barrier first.
 	ackLimit = time.Second
-	// leaseFor is how long after the last acknowledgement a bridge still writes:
-	// less than aliveFor, after which another one may have begun to. It is longer
-	// than the longest time between two pulses.
-	leaseFor = 1250 * time.Millisecond
+	// leaseFor is how long a bridge still writes after it made the last pulse that was
+	// acknowledged, and after it last looked at the clock: less than aliveFor, after
+	// which another one may have begun to, and longer than the longest time between
+	// two pulses.
+	leaseFor = 1400 * time.Millisecond
 	// digestBytes bounds the digest of a pulse; a fuller one is sent early.
 	digestBytes = 32 << 10
 	// keptPulses is how many pulses within the stream's age are kept as long as
@@ -67,9 +68,11 @@ func (l *leader) write(ctx context.Context) error {
 			if l.window.len() == 0 {
 				progress = now
 			}
-			// Looked at before each batch: this process may have been stopped.
-			if silent := now.Sub(l.heard); silent > leaseFor {
-				return fmt.Errorf("no acknowledgement for %s", silent.Round(time.Millisecond))
+			// Looked at before each batch: this process may have been stopped, and what
+			// it hears now be old.
+			silent := max(now.Sub(l.heard), now.Sub(l.awake))
+			if l.awake = now; silent > leaseFor {
+				return fmt.Errorf("stopped, or no pulse acknowledged, for %s", silent.Round(time.Millisecond))
 			}
 			if batch = l.next(batch[:0]); len(batch) == 0 {
 				break
@@ -184,7 +187,7 @@ func (l *leader) sendPulse(w *wireMsg) error {
 	}
 	p := l.newPulse(l.term, l.epoch, false)
 	p.Leaving = l.farewell
-	keep := p.Time.Sub(l.kept) >= l.keepEvery
+	keep := p.Time.Sub(l.kept) >= l.keepEvery || l.farewell
 	if keep {
 		l.kept = p.Time
 	}
@@ -203,7 +206,7 @@ func (l *leader) sendAll(w *wireMsg, batch []message) (err error) {
 			l.refused.lose(m.subject)
 			continue
 		case m.live:
-			if err == nil && l.nc.Publish(l.names.Live()+m.subject, bytesOf(m.payload)) == nil {
+			if err == nil && l.nc.Publish(w.liveOf(m), bytesOf(m.payload)) == nil {
 				l.stats.live.Add(1)
 			} else {
 				l.stats.dropped[noNATS].Add(1)
@@ -251,12 +254,14 @@ func (l *leader) send(w *wireMsg, m *message) error {
 type wireMsg struct {
 	msg, pulse     nats.Msg
 	stamp, expects []string
-	log, inbox     string
-	buf, place     []byte
+	log, live      string
+	inbox          string
+	// What the strings of the message are made of, used again for the next one.
+	place, mark, seq, subject, reply []byte
 }
 
 func newWire(l *leader) *wireMsg {
-	w := &wireMsg{stamp: []string{""}, expects: []string{""}, log: l.names.Log(), inbox: fmt.Sprintf("%s.%d.", l.inbox, l.attempt)}
+	w := &wireMsg{stamp: []string{""}, expects: []string{""}, log: l.names.Log(), live: l.names.Live(), inbox: fmt.Sprintf("%s.%d.", l.inbox, l.attempt)}
 	w.msg.Header = nats.Header{wire.Header: w.stamp, headerExpected: w.expects}
 	w.pulse.Header = nats.Header{wire.Header: w.stamp, headerExpected: w.expects, headerTTL: {pulseTTL}}
 	return w
@@ -276,13 +281,22 @@ func (w *wireMsg) of(m *message, term uint64) *nats.Msg {
 		out.Data = bytesOf(m.payload)
 	}
 	w.place = m.place.append(w.place[:0])
-	w.buf = wire.Stamp{Term: term, Number: m.number, Position: unsafe.String(unsafe.SliceData(w.place), len(w.place))}.Append(w.buf[:0])
-	w.stamp[0] = string(w.buf)
-	w.expects[0] = strconv.FormatUint(m.seq-1, 10)
-	out.Subject = w.log + m.subject
-	out.Reply = w.inbox + strconv.FormatUint(m.number, 10)
+	w.mark = wire.Stamp{Term: term, Number: m.number, Position: view(w.place)}.Append(w.mark[:0])
+	w.seq = strconv.AppendUint(w.seq[:0], m.seq-1, 10)
+	w.subject = append(append(w.subject[:0], w.log...), m.subject...)
+	w.reply = strconv.AppendUint(append(w.reply[:0], w.inbox...), m.number, 10)
+	w.stamp[0], w.expects[0], out.Subject, out.Reply = view(w.mark), view(w.seq), view(w.subject), view(w.reply)
 	return out
 }
+
+// liveOf is the subject of a message that goes past the stream.
+func (w *wireMsg) liveOf(m *message) string {
+	w.subject = append(append(w.subject[:0], w.live...), m.subject...)
+	return view(w.subject)
+}
+
+// view is a string of bytes that will be overwritten.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // bytesOf gives a string's bytes without a copy; nobody writes to them.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }

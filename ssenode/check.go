@@ -20,6 +20,9 @@ const (
 	tellAfter = 2 * time.Second
 	// maxPulses bounds the pulses that wait for a check.
 	maxPulses = 64
+	// patience is how long after a check messages that the stream has may still be on
+	// their way here.
+	patience = time.Second
 )
 
 // checked is what a check has found.
@@ -55,11 +58,12 @@ func (d *dispatcher) check(why string) {
 	d.log.Debug("comparing with the stream", "why", why)
 	c := checked{life: d.life.Load()}
 	epoch, head, marksAfter := d.epochNow(), d.head.Load(), d.markTail
+	headTime := d.headTime
 	d.helpers.Go(func() {
 		started, told := time.Now(), false
 		for {
 			ctx, cancel := context.WithTimeout(d.work, checkLimit)
-			err := d.ask(ctx, &c, epoch, head, marksAfter)
+			err := d.ask(ctx, &c, epoch, head, headTime, marksAfter)
 			cancel()
 			if err == nil {
 				d.call(d.work, func() { d.checked(&c) })
@@ -82,9 +86,14 @@ func (d *dispatcher) check(why string) {
 	})
 }
 
-func (d *dispatcher) ask(ctx context.Context, c *checked, epoch string, head, marksAfter uint64) (err error) {
+func (d *dispatcher) ask(ctx context.Context, c *checked, epoch string, head uint64, headTime time.Time, marksAfter uint64) (err error) {
 	if c.pulse, c.head, err = d.history.lastPulse(ctx); err != nil {
 		return err
+	}
+	if c.pulse.Epoch == epoch && c.head < head && !c.pulse.Time.After(headTime) {
+		// An older one is no sign of a loss: the last one has expired, as no bridge
+		// writes, or a stream leader that has just been elected has not come so far.
+		c.head = head
 	}
 	if c.anew = c.pulse.Epoch != epoch || c.head < head; c.anew {
 		marksAfter, head = 0, 0
@@ -150,6 +159,7 @@ func (d *dispatcher) checked(c *checked) {
 		d.check("something was missed meanwhile")
 		return
 	}
+	d.patient = time.Now().Add(patience)
 	for _, t := range d.unlearned {
 		d.learner.add(t)
 	}

@@ -63,6 +63,8 @@ type dispatcher struct {
 	headTime   time.Time           // of the pulse at head, by the bridge's clock
 	term       uint64              // of that pulse
 	pulsed     time.Time           // when a pulse came last, or the stream was asked
+	patient    time.Time           // until then messages may be on their way that the stream has
+	doubted    time.Time           // when a pulse was last doubted
 	unsettled  map[*topic]struct{} // whose place is known, and that wait for a pulse
 	throttled  throttled
 	rings      ringLog

@@ -113,13 +113,19 @@ func (l *learner) learn(ctx context.Context, batch []*topic) bool {
 			}
 		}
 	}
-	ok, late := false, false
+	ok, late, awaited := false, false, false
 	d.call(ctx, func() {
 		if ok = d.life.Load() == life; ok {
 			late = d.late(places)
-			d.learned(places)
+			awaited = d.learned(places)
 		}
 	})
+	if awaited {
+		select {
+		case <-time.After(askAgain / 10):
+		case <-ctx.Done():
+		}
+	}
 	l.pace(late)
 	return ok
 }

@@ -8,6 +8,9 @@ import (
 	"sluice/shared/wire"
 )
 
+// doubtEvery is how often the stream is asked because of pulses that may be old ones.
+const doubtEvery = time.Second
+
 // pulse handles a pulse as it comes live: it tells what was written since the
 // last one. Topics that lack something of that are learned anew, with clients
 // that get nothing until that is done; to all others everything up to the pulse
@@ -25,7 +28,13 @@ func (d *dispatcher) pulse(m *nats.Msg) {
 		d.keepPulse(m)
 		return
 	case p.Epoch != known && (p.Term < d.term || p.Term == d.term && !p.Time.After(d.headTime)):
-		return // of before the stream began anew
+		// Of before the stream began anew; or of a bridge that does not know which terms
+		// there were. The stream tells.
+		if d.pulsed.Sub(d.doubted) > doubtEvery {
+			d.doubted = d.pulsed
+			d.check("a pulse of another epoch")
+		}
+		return
 	case p.Epoch != known:
 		d.check("the stream began anew")
 		return

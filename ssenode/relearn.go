@@ -1,7 +1,6 @@
 package ssenode
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -48,15 +47,10 @@ func (d *dispatcher) relearn(topics []*topic) {
 	}
 }
 
-// sliceOf is how many topics are begun anew at a time, when that is all of them: a
-// million take seconds, in which messages have to be looked at.
-const sliceOf = 500
-
-// beginSome begins a part of the stale topics anew. What comes on the others meanwhile
-// is given out as it is at other times, if the chain has no hole, but without ids: no
-// pulse is checked, and so nothing vouched for, before all are begun anew.
+// beginSome begins the stale topics anew, all of them at once: a client that replays
+// already because of one would not hear of what another one has missed.
 func (d *dispatcher) beginSome() {
-	n := min(len(d.stale), sliceOf)
+	n := len(d.stale)
 	topics := slices.DeleteFunc(d.stale[:n:n], func(t *topic) bool {
 		return d.hub.topics[t.subject()] != t // its last client has left
 	})
@@ -101,11 +95,8 @@ func (l *loop) relearn(list []relearnt) {
 				s.beginAnew()
 				turned = append(turned, s)
 			}
-			switch replayed := s.subs[c.sub].replayed; {
-			case s.turning:
-				s.progress[c.sub] = progress{at: max(replayed, r.upTo), given: r.tails}
-			case s.replaying:
-				s.progress[c.sub].again(&r, replayed)
+			if s.turning {
+				s.progress[c.sub] = progress{at: max(s.subs[c.sub].replayed, r.upTo), given: r.tails}
 			}
 		}
 	}
@@ -113,21 +104,6 @@ func (l *loop) relearn(list []relearnt) {
 		s.turning = false
 		s.catchUp()
 	}
-}
-
-// again goes back, in a replay that has come further, to where the topic was complete.
-// Of a pattern it has all up to its place but what is missing: of each channel what was
-// given out up to there.
-func (x *progress) again(r *relearnt, replayed uint64) {
-	if len(r.tails) > 0 {
-		given := make(map[string]uint64, len(r.tails))
-		maps.Copy(given, x.given)
-		for subject, last := range r.tails {
-			given[subject] = max(given[subject], min(last, x.at))
-		}
-		x.given = given
-	}
-	x.at = max(replayed, min(x.at, r.upTo))
 }
 
 // beginAnew makes a current session one that replays, and has all that its loop was
@@ -174,8 +150,9 @@ func (d *dispatcher) known(t *topic, last uint64) {
 	t.nowReady()
 }
 
-// learned starts the chains of topics. What came meanwhile is handled now.
-func (d *dispatcher) learned(places []learnt) {
+// learned starts the chains of topics. What came meanwhile is handled now. It tells
+// whether messages of some of them are awaited.
+func (d *dispatcher) learned(places []learnt) (awaited bool) {
 	head, now := d.head.Load(), time.Now()
 	for _, p := range places {
 		t, c := p.topic, &p.topic.chain
@@ -201,12 +178,23 @@ func (d *dispatcher) learned(places []learnt) {
 			d.learner.add(t)
 			continue
 		}
+		last, all, good := p.last, max(p.upTo, p.last), false
+		if t.literal && c.had != 0 && last > c.had {
+			switch to, whole := c.joined(); {
+			case to >= last:
+				good = true
+			case whole && now.Before(d.patient):
+				d.learner.add(t) // it may be on its way, which is sooner than a replay
+				awaited = true
+				continue
+			}
+		}
 		c.learned = true
 		if !t.literal {
 			c.tails = map[string]uint64{}
 		}
-		early, last, all := d.forgetEarly(c), p.last, max(p.upTo, p.last)
-		if t.literal && continues(early, c.had, last) {
+		early := d.forgetEarly(c)
+		if good {
 			// What the stream has more than was here has come live meanwhile: nothing was
 			// missed, and the ring is good.
 			last = c.had
@@ -217,33 +205,34 @@ func (d *dispatcher) learned(places []learnt) {
 			}
 		}
 		c.known, c.tail = all, max(c.tail, last)
-		d.unsettle(t, max(all, head))
+		// Also where the stream is ahead: what it is ahead with may be lost, and a pulse
+		// before that does not tell.
+		d.unsettle(t, max(p.upTo, p.last, head))
 		d.known(t, last)
 		for _, m := range early {
 			d.message(t, m, now)
 		}
 	}
+	return awaited
 }
 
 func sequence(m *nats.Msg) uint64 { return number(m.Header, wire.HeaderSequence) }
 
-// continues tells whether messages of a channel, in their order, go on where it was
-// complete, without a hole up to the last one.
-func continues(list []*nats.Msg, had, last uint64) bool {
-	if had == 0 || last <= had {
-		return false
+// joined tells up to where messages that came early join on where the channel was
+// complete, and whether none after that shows a hole.
+func (c *chain) joined() (to uint64, whole bool) {
+	to = c.had
+	if c.early == nil {
+		return to, true
 	}
-	for _, m := range list {
+	for _, m := range c.early.list {
 		switch seq := sequence(m); {
-		case seq <= had:
-		case number(m.Header, wire.HeaderLastSequence) > had:
-			return false
+		case seq <= to:
+		case number(m.Header, wire.HeaderLastSequence) > to:
+			return to, false
 		default:
-			had = seq
-		}
-		if had >= last {
-			return true
+			to = seq
 		}
 	}
-	return false
+	return to, true
 }

@@ -396,7 +396,8 @@ func TestLiveWhileLearning(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := startNode(t, u, func(c *Config) { c.Routes = *table })
-	u.publish("x:old", "of before")
+	old := u.publish("x:old", "of before")
+	until(t, "a pulse was checked", func() bool { return n.dispatch.head.Load() > old })
 	other := open(t, n, "/events?channel=x:live")
 	wild, goOn := joinUnlearned(t, n, "pattern=x:*", "", "x:*")
 	u.live("x:live", "1")

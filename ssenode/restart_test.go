@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"sluice/shared/embedded"
 	"sluice/shared/wire"
 )
 
@@ -162,5 +164,63 @@ func TestPollEndsBeforeItBegins(t *testing.T) {
 		if a := j.answer(); a.LastEventID != id || a.Gap != nil {
 			t.Errorf("position %s, gap %v, came with %s", a.LastEventID, a.Gap, id)
 		}
+	}
+}
+
+// The stream goes on in another epoch with a lower term: the bridge knows nothing of
+// those before. Its pulses are not for ever taken for old ones.
+func TestEpochOfALowerTerm(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	s := open(t, n, "/events?channel=a")
+	settle(t, n)
+	u.quiet(true)
+	send := func(epoch string, term uint64) {
+		p := u.newPulse()
+		p.Epoch, p.Term = epoch, term
+		u.put(wire.PulseToken, p.Encode())
+	}
+	send("e1", 3)
+	until(t, "the node knows the term", func() (is bool) {
+		n.dispatch.call(t.Context(), func() { is = n.dispatch.term == 3 })
+		return is
+	})
+	embedded.EventuallyEvery(t, "the node knows the epoch", wait, 20*time.Millisecond, func() bool {
+		send("e2", 1)
+		return *n.epoch.Load() == "e2"
+	})
+	wantGap(t, s, gapRecreated)
+}
+
+// The last pulse has expired, as no bridge writes, or a stream leader does not know of
+// it yet: the one before it is no sign that the stream began anew.
+func TestOlderPulseIsNoLoss(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	s := open(t, n, "/events?channel=a")
+	settle(t, n)
+	u.quiet(true)
+	d := n.dispatch
+	before := d.head.Load()
+	u.pulseOnce()
+	until(t, "the node has a newer one", func() bool { return d.head.Load() > before })
+	stream, err := u.js.Stream(t.Context(), u.names.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.DeleteMsg(t.Context(), d.head.Load()); err != nil {
+		t.Fatal(err)
+	}
+	life, checks := d.life.Load(), d.stats.checks.Load()
+	d.call(t.Context(), func() { d.check("test") })
+	until(t, "it was compared", func() (done bool) {
+		d.call(t.Context(), func() { done = !d.checking && d.stats.checks.Load() > checks })
+		return done
+	})
+	u.quiet(false)
+	u.publish("a", "on")
+	want(t, s, "", "on")
+	if d.life.Load() != life {
+		t.Error("the stream is held to have begun anew")
 	}
 }

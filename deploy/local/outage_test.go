@@ -55,7 +55,7 @@ func TestOutages(t *testing.T) {
 }
 
 // kill ends a server as hard as it can be.
-func kill(t *testing.T, server interface{ Stop() error }) {
+func kill(t testing.TB, server interface{ Stop() error }) {
 	t.Helper()
 	var err error
 	if p, ok := server.(*embedded.Process); ok {

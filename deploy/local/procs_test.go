@@ -83,7 +83,7 @@ func start(t testing.TB, name string, env ...string) *proc {
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.done
-		if t.Failed() {
+		if t.Failed() || os.Getenv("SLUICE_TEST_LOG") != "" {
 			t.Logf("log of %s:\n%s", name, p.output())
 		}
 	})

@@ -26,8 +26,9 @@ type roamer struct {
 	// next is the number expected of each channel, safe what it was at the last
 	// id: between the two a return may begin.
 	next, safe map[string]int
-	steps, ups int
-	got        int // messages
+	steps      int
+	ups        atomic.Int64 // it is read beside the roaming
+	got        int          // messages
 	// has counts messages, each once; read by the publisher.
 	has   atomic.Int64
 	trace []string
@@ -45,7 +46,7 @@ func (r *roamer) visit(ctx context.Context, done func() bool) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer st.Close()
-	r.ups++
+	r.ups.Add(1)
 	r.trace = append([]string(nil), r.trace[max(0, len(r.trace)-8):]...) // it may live for long
 	r.trace = append(r.trace, fmt.Sprintf("%s visit %s %s", time.Now().Format("05.000"), addr, r.id))
 	back := map[string]bool{} // channels heard of since

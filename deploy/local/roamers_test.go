@@ -19,6 +19,9 @@ type roamers struct {
 	all   []*roamer
 	names []string
 	sent  map[string]int // messages of a channel; not while they are told to finish
+	// honest says that they may be told of a gap where nothing was lost, because
+	// the stream could have lost something.
+	honest bool
 }
 
 // newRoamers have a position when it returns, and so miss nothing from then on.
@@ -114,7 +117,7 @@ func (rs *roamers) finish() {
 				return fmt.Errorf("nothing comes for %s: it has %v of %v", wait, r.next, rs.sent)
 			}
 		}
-		if len(r.gaps) > 0 {
+		if len(r.gaps) > 0 && !rs.honest {
 			return fmt.Errorf("told of gaps where nothing was lost: %v", r.gaps)
 		}
 		return nil
@@ -124,7 +127,7 @@ func (rs *roamers) finish() {
 // visits is how often they have connected.
 func (rs *roamers) visits() (n int) {
 	for _, r := range rs.all {
-		n += r.ups
+		n += int(r.ups.Load())
 	}
 	return n
 }

@@ -180,7 +180,7 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 	steps, ups, messages := 0, 0, int64(0)
 	gaps := map[string]int{}
 	for _, r := range all {
-		steps, ups = steps+r.steps, ups+r.ups
+		steps, ups = steps+r.steps, ups+int(r.ups.Load())
 		for reason, n := range r.gaps {
 			gaps[reason] += n
 		}

@@ -14,9 +14,15 @@ import (
 // patience the test fails at once.
 func Eventually(tb testing.TB, what string, patience time.Duration, ok func() bool) {
 	tb.Helper()
+	EventuallyEvery(tb, what, patience, 2*time.Millisecond, ok)
+}
+
+// EventuallyEvery is Eventually for what costs something to look at.
+func EventuallyEvery(tb testing.TB, what string, patience, every time.Duration, ok func() bool) {
+	tb.Helper()
 	limit := time.NewTimer(patience)
 	defer limit.Stop()
-	look := time.NewTicker(2 * time.Millisecond)
+	look := time.NewTicker(every)
 	defer look.Stop()
 	for !ok() {
 		select {

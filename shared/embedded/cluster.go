@@ -20,8 +20,9 @@ type NATSCluster struct {
 }
 
 // TestNATSCluster starts n servers for the test and returns once they have
-// chosen who leads them, 30 s at most.
-func TestNATSCluster(tb testing.TB, n int) *NATSCluster {
+// chosen who leads them, 30 s at most. args are added to the command lines, for
+// instance "--no_advertise" where clients must not find servers by themselves.
+func TestNATSCluster(tb testing.TB, n int, args ...string) *NATSCluster {
 	tb.Helper()
 	var routes []string
 	for range n {
@@ -34,9 +35,9 @@ func TestNATSCluster(tb testing.TB, n int) *NATSCluster {
 	c := &NATSCluster{}
 	for _, route := range routes {
 		// The servers are alike: which of them leads is chance.
-		c.Servers = append(c.Servers, TestNATSProcess(tb, NATSProcessOptions{Args: []string{
+		c.Servers = append(c.Servers, TestNATSProcess(tb, NATSProcessOptions{Args: append([]string{
 			"--cluster_name", "sluice", "--cluster", route, "--routes", strings.Join(routes, ","),
-		}}))
+		}, args...)}))
 	}
 	var err error
 	c.nc, err = nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),

@@ -9,15 +9,17 @@ import (
 )
 
 // Proxy is a TCP hop in front of a server that can swallow what either side
-// says, let the server wait, or cut all connections.
+// says, let the server wait, cut all connections, or be shut.
 type Proxy struct {
 	ln      net.Listener
 	to      string
-	Swallow atomic.Bool               // from the server to the client
-	Mute    atomic.Bool               // from the client to the server
-	Stall   atomic.Bool               // take nothing from the server for now
-	mu      sync.Mutex                // guards conns
+	Swallow atomic.Bool               // from the server to the client: lost
+	Mute    atomic.Bool               // from the client to the server: lost
+	Stall   atomic.Bool               // from the server to the client: later
+	Hold    atomic.Bool               // from the client to the server: later
+	mu      sync.Mutex                // guards the following fields
 	conns   map[net.Conn]*atomic.Bool // whether what its server says is lost
+	shut    bool                      // lets nobody through
 	closed  atomic.Bool
 	wg      sync.WaitGroup
 }
@@ -57,6 +59,12 @@ func (p *Proxy) serve() {
 		// So that a server notices soon when it has to wait.
 		_ = server.(*net.TCPConn).SetReadBuffer(256 << 10)
 		p.mu.Lock()
+		if p.shut {
+			p.mu.Unlock()
+			client.Close()
+			server.Close()
+			continue
+		}
 		hang := &atomic.Bool{}
 		p.conns[client], p.conns[server] = hang, hang
 		p.mu.Unlock()
@@ -74,14 +82,18 @@ func (p *Proxy) copy(dst, src net.Conn, lost, hang *atomic.Bool) {
 		delete(p.conns, src)
 		p.mu.Unlock()
 	}()
+	wait := &p.Stall
+	if lost == &p.Mute {
+		wait = &p.Hold
+	}
 	b := make([]byte, 32<<10)
 	for {
-		for lost == &p.Swallow && p.Stall.Load() && !p.closed.Load() {
-			time.Sleep(time.Millisecond)
-		}
 		n, err := src.Read(b)
 		if err != nil {
 			return
+		}
+		for wait.Load() && !p.closed.Load() {
+			time.Sleep(time.Millisecond)
 		}
 		if lost.Load() || hang.Load() {
 			continue
@@ -106,6 +118,27 @@ func (p *Proxy) Hang() {
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.cut()
+}
+
+// Shut closes all connections and, until Reopen, each new one as soon as it is
+// there.
+func (p *Proxy) Shut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shut = true
+	p.cut()
+}
+
+// Reopen lets new connections through again.
+func (p *Proxy) Reopen() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shut = false
+}
+
+// cut closes all connections; mu is held.
+func (p *Proxy) cut() {
 	for c := range p.conns {
 		c.Close()
 	}

@@ -226,8 +226,7 @@ func TestOneServerMovesNobody(t *testing.T) {
 		t.Fatalf("%s, want %s", s.Addr, a.addr)
 	}
 	odd.has(odd.addr) // a former owner that is cut off says this
-	a.slow.Store(true)
-	b.slow.Store(true)
+	odd.before(t, a, b)
 	if s := find(t, h); s.Addr != a.addr {
 		t.Fatalf("%s, which was the first to answer, want %s", s.Addr, a.addr)
 	}

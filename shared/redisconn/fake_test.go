@@ -2,6 +2,7 @@ package redisconn
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -10,19 +11,19 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // fake is a Redis or a sentinel that says what a test wants it to say.
 type fake struct {
 	addr   string
 	silent atomic.Bool // takes everything, answers nothing
-	slow   atomic.Bool // answers after 20 ms
 	conns  atomic.Int32
 
 	mu      sync.Mutex // guards the following fields
 	answers map[string]string
 	heard   []string
+	said    context.CancelFunc // called once it has answered
+	turn    context.Context    // it answers only when this one is done
 }
 
 // newFake answers PING, and that it is a master with the id.
@@ -33,6 +34,8 @@ func newFake(t *testing.T, id string) *fake {
 		t.Fatal(err)
 	}
 	f := &fake{addr: l.Addr().String(), answers: map[string]string{}}
+	f.turn, f.said = context.WithCancel(t.Context())
+	f.said()
 	f.say("ping", "+PONG")
 	f.say("info", bulk("run_id:"+id+"\r\n"))
 	f.say("role", array("master"))
@@ -69,6 +72,19 @@ func (f *fake) say(command, answer string) *fake {
 func (f *fake) names(addr string) *fake {
 	host, port, _ := net.SplitHostPort(addr)
 	return f.say("sentinel", array(host, port))
+}
+
+// before makes the others answer only once it has.
+func (f *fake) before(t *testing.T, others ...*fake) {
+	ctx, cancel := context.WithCancel(t.Context())
+	f.mu.Lock()
+	f.said = cancel
+	f.mu.Unlock()
+	for _, o := range others {
+		o.mu.Lock()
+		o.turn = ctx
+		o.mu.Unlock()
+	}
 }
 
 // has makes it a server of a Cluster in whose eyes the address has all slots.
@@ -124,6 +140,7 @@ func (f *fake) serve(c net.Conn) {
 		f.mu.Lock()
 		f.heard = append(f.heard, strings.Join(words, " "))
 		answer, ok := f.answers[strings.ToLower(words[0])]
+		said, turn := f.said, f.turn
 		f.mu.Unlock()
 		if !ok {
 			answer = "-ERR unknown command '" + words[0] + "'\r\n"
@@ -131,11 +148,10 @@ func (f *fake) serve(c net.Conn) {
 		if f.silent.Load() {
 			continue
 		}
-		if f.slow.Load() {
-			time.Sleep(20 * time.Millisecond)
-		}
+		<-turn.Done()
 		if _, err := io.WriteString(c, answer); err != nil {
 			return
 		}
+		said()
 	}
 }

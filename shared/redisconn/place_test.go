@@ -3,7 +3,6 @@ package redisconn
 import (
 	"reflect"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -116,17 +115,7 @@ func TestNoSettingIsForgotten(t *testing.T) {
 }
 
 func TestContradictionsSayWhatWouldBeRight(t *testing.T) {
-	f := func(url, want string) {
-		t.Helper()
-		_, err := Open(url, Options{})
-		if err == nil {
-			t.Errorf("%s: no error", url)
-			return
-		}
-		if msg := err.Error(); !strings.HasPrefix(msg, "REDIS_URL=") || !strings.Contains(msg, want) || strings.Contains(msg, "s3cr") || strings.Contains(msg, "3tt") {
-			t.Errorf("%s: %q, want %q in it", url, msg, want)
-		}
-	}
+	f := func(url, want string) { t.Helper(); refused(t, url, want, "s3cr", "3tt") }
 	f("redis+cluster://h?master_name=m", "Sentinel is redis://host:port?master_name")
 	f("redis+cluster://u:s3cr3tt@h:1/2", "only database 0")
 	f("redis+cluster://h:1?db=2", "only database 0")
@@ -161,12 +150,7 @@ func TestContradictionsSayWhatWouldBeRight(t *testing.T) {
 }
 
 func TestRedactQuery(t *testing.T) {
-	f := func(url, want string) {
-		t.Helper()
-		if got := Redact(url); got != want {
-			t.Errorf("%s: %s, want %s", url, got, want)
-		}
-	}
+	f := func(url, want string) { t.Helper(); redacted(t, url, want) }
 	f("redis://h:1?master_name=m&addr=a:1&addr=b:2", "redis://h:1?master_name=m&addr=a:1&addr=b:2")
 	f("redis://u:p@h?master_name=m&username=u&password=p&addr=a:1", "redis://***@h?master_name=m&username=***&password=***&addr=a:1")
 	f("redis://h?master_name=m&password=a&b&addr=a:1", "redis://h?master_name=m&password=***&addr=a:1")

@@ -54,18 +54,28 @@ func TestOpenSettings(t *testing.T) {
 	}
 }
 
-func TestOpenErrorsNameTheSettingAndHideThePassword(t *testing.T) {
-	f := func(url, want string) {
-		t.Helper()
-		_, err := Open(url, Options{})
-		if err == nil {
-			t.Errorf("%s: no error", url)
-			return
-		}
-		if msg := err.Error(); !strings.HasPrefix(msg, "REDIS_URL=") || !strings.Contains(msg, want) || strings.Contains(msg, "s3cret") {
-			t.Errorf("%s: %q, want %q in it", url, msg, want)
+// refused checks that a URL is refused with an error that has want and none of the
+// secrets in it.
+func refused(t *testing.T, url, want string, secrets ...string) {
+	t.Helper()
+	_, err := Open(url, Options{})
+	if err == nil {
+		t.Errorf("%s: no error", url)
+		return
+	}
+	msg := err.Error()
+	if !strings.HasPrefix(msg, "REDIS_URL=") || !strings.Contains(msg, want) {
+		t.Errorf("%s: %q, want %q in it", url, msg, want)
+	}
+	for _, secret := range secrets {
+		if strings.Contains(msg, secret) {
+			t.Errorf("%s: %q tells the password", url, msg)
 		}
 	}
+}
+
+func TestOpenErrorsNameTheSettingAndHideThePassword(t *testing.T) {
+	f := func(url, want string) { t.Helper(); refused(t, url, want, "s3cret") }
 	f("", "invalid URL scheme")
 	f("localhost:6379", "invalid URL scheme")
 	f("http://localhost", "invalid URL scheme: http")
@@ -83,13 +93,15 @@ func TestOpenErrorsNameTheSettingAndHideThePassword(t *testing.T) {
 	f("redis://:s3cret@localhost?protocol=3", "protocol=3")
 }
 
-func TestRedact(t *testing.T) {
-	f := func(url, want string) {
-		t.Helper()
-		if got := Redact(url); got != want {
-			t.Errorf("%s: %s, want %s", url, got, want)
-		}
+func redacted(t *testing.T, url, want string) {
+	t.Helper()
+	if got := Redact(url); got != want {
+		t.Errorf("%s: %s, want %s", url, got, want)
 	}
+}
+
+func TestRedact(t *testing.T) {
+	f := func(url, want string) { t.Helper(); redacted(t, url, want) }
 	f("redis://localhost:6379/2", "redis://localhost:6379/2")
 	f("redis://u:p@localhost:6379/2", "redis://***@localhost:6379/2")
 	f("redis://p@h", "redis://***@h")
