@@ -31,6 +31,7 @@ type chain struct {
 	// had is, of a channel that is begun anew, the sequence up to which it was
 	// complete: its ring is good if there is nothing later.
 	had uint64
+	old uint64 // number of the last frame that was old when it was given
 
 	early *early // nil for none
 }

@@ -223,6 +223,9 @@ func (d *dispatcher) give(t *topic, f *frame, now time.Time) {
 	f.n = d.hub.n
 	d.last = f
 	d.newest = max(d.newest, f.seq)
+	if f.old {
+		t.chain.old = f.n
+	}
 	d.rings.add(t, f, now, d.ringBytes, d.ringTotal)
 	for i := range t.byLoop {
 		if t.byLoop[i].sessions > 0 {

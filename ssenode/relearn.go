@@ -1,6 +1,7 @@
 package ssenode
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -20,6 +21,7 @@ type relearnt struct {
 	topic *topic
 	upTo  uint64            // everything up to here
 	tails map[string]uint64 // of a pattern: and of these subjects up to there
+	old   uint64            // number of the last frame with something later before it
 }
 
 // relearn begins the topics anew.
@@ -29,7 +31,7 @@ func (d *dispatcher) relearn(topics []*topic) {
 		if !t.chain.learned || t.literal && t.live {
 			continue
 		}
-		r := relearnt{topic: t, upTo: t.chain.known, tails: t.chain.tails}
+		r := relearnt{topic: t, upTo: t.chain.known, tails: t.chain.tails, old: t.chain.old}
 		if t.literal {
 			r.upTo = max(t.chain.known, t.chain.tail)
 		}
@@ -95,8 +97,13 @@ func (l *loop) relearn(list []relearnt) {
 				s.beginAnew()
 				turned = append(turned, s)
 			}
-			if s.turning {
-				s.progress[c.sub] = progress{at: max(s.subs[c.sub].replayed, r.upTo), given: r.tails}
+			switch replayed := s.subs[c.sub].replayed; {
+			case s.turning:
+				s.progress[c.sub] = progress{at: max(replayed, r.upTo), given: r.tails}
+			case s.replaying:
+				x := &s.progress[c.sub]
+				x.again(&r, replayed, s.cursor, s.seq)
+				s.pos = min(s.pos, x.at)
 			}
 		}
 	}
@@ -104,6 +111,30 @@ func (l *loop) relearn(list []relearnt) {
 		s.turning = false
 		s.catchUp()
 	}
+}
+
+// again goes back, in a replay that has come further, to where the topic was complete:
+// what was missed may lie before where the replay is. Of a pattern it has what was given
+// out of each channel up to its place.
+//
+// It has not got what was given out after its cursor with a sequence before its place:
+// that was to come by numbers, and the ring is empty now. With that it goes back to seq,
+// the client's position; what it repeats then was sent without an id.
+func (x *progress) again(r *relearnt, replayed, cursor, seq uint64) {
+	if r.old > cursor {
+		x.at = min(x.at, max(replayed, min(seq, r.upTo)))
+		return
+	}
+	if len(r.tails) > 0 {
+		given := make(map[string]uint64, len(r.tails))
+		maps.Copy(given, x.given)
+		for subject, last := range r.tails {
+			given[subject] = max(given[subject], min(last, x.at))
+		}
+		x.given = given
+	}
+	// What it has replayed it may have collected only, and not written yet.
+	x.at = min(x.at, max(replayed, r.upTo))
 }
 
 // beginAnew makes a current session one that replays, and has all that its loop was
