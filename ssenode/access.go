@@ -2,6 +2,7 @@ package ssenode
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -48,7 +49,26 @@ func (n *Node) admit(ctx *fasthttp.RequestCtx, path string, templates []channel.
 	if id := ctx.Request.Header.Peek("Last-Event-ID"); len(id) > 0 {
 		r.lastEventID = string(id)
 	}
+	r.attributes = n.guard.Attributes(r.identity, said(params))
 	return r, n.guard.Check(r.identity, r.clientID, r.want)
+}
+
+// ownParams are those that say what a client wants, and not what it is.
+var ownParams = []string{"channel", "channels", "clientId", "initial", "lastEventId", "pattern", "timeout", tokenParam, "wrap"}
+
+// said is what a client says of itself.
+func said(params []param) map[string][]string {
+	var m map[string][]string
+	for _, p := range params {
+		if slices.Contains(ownParams, p.name) {
+			continue
+		}
+		if m == nil {
+			m = map[string][]string{}
+		}
+		m[p.name] = append(m[p.name], p.value)
+	}
+	return m
 }
 
 // identify finds out whom a request acts for.

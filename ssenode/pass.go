@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"time"
 
+	"sluice/shared/event"
 	"sluice/shared/wire"
 	"sluice/ssenode/auth"
 )
@@ -12,26 +13,43 @@ import (
 // ends; half of what is left if that is less.
 const expiringBefore = time.Minute
 
-// pass is how long a session may stay. Only sessions whose token ends have one,
-// and only their loop touches it.
+// pass is how long a session may stay, and what is known of its client. Only sessions
+// of which there is any of that have one, and only their loop touches it.
 type pass struct {
 	due     int64 // when something is to be done; Unix nanoseconds
 	until   int64 // when it is closed
 	expires int64 // what the client is told: exp, in seconds
 	at      int32 // place in loop.passes
 	told    bool
+	// attributes are what criteria of events are compared with.
+	attributes auth.Attributes
 }
 
-// newPass is nil for a token without an end, and for nobody.
-func newPass(id *auth.Identity) *pass {
-	if id == nil || id.Until.IsZero() {
+// newPass is nil where there is nothing to be known.
+func newPass(id *auth.Identity, attributes auth.Attributes) *pass {
+	p := &pass{attributes: attributes}
+	switch {
+	case id != nil && !id.Until.IsZero():
+		lead := min(expiringBefore, time.Until(id.Until)/2)
+		p.due, p.until, p.expires = id.Until.Add(-lead).UnixNano(), id.Until.UnixNano(), id.ExpiresAt.Unix()
+	case attributes == auth.Attributes{}:
 		return nil
 	}
-	lead := min(expiringBefore, time.Until(id.Until)/2)
-	return &pass{due: id.Until.Add(-lead).UnixNano(), until: id.Until.UnixNano(), expires: id.ExpiresAt.Unix()}
+	return p
 }
 
-// passes are a loop's sessions with a pass, as a heap: the next that something is
+// ends tells whether there is an end to it.
+func (p *pass) ends() bool { return p != nil && p.until != 0 }
+
+// matches tells whether the criteria hold.
+func (p *pass) matches(c event.Criteria) bool {
+	if p == nil {
+		return len(c) == 0
+	}
+	return p.attributes.Match(c)
+}
+
+// passes are a loop's sessions whose pass ends, as a heap: the next that something is
 // due for is the first. So there is no timer for each.
 type passes []*session
 
@@ -58,13 +76,13 @@ func (p *passes) Pop() any {
 }
 
 func (p *passes) add(s *session) {
-	if s.pass != nil {
+	if s.pass.ends() {
 		heap.Push(p, s)
 	}
 }
 
 func (p *passes) remove(s *session) {
-	if s.pass != nil {
+	if s.pass.ends() {
 		heap.Remove(p, int(s.pass.at))
 	}
 }

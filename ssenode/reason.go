@@ -27,10 +27,11 @@ const (
 	duplicate                      // came twice; given out once
 	superseded                     // throttle=: a later one came within the interval
 	notEnvelope                    // format=envelope, and the payload is none
+	badCriteria                    // an envelope with criteria that cannot be read
 	badSubject                     // not a channel's subject; another program writes here
 	drops
 )
 
 func (d dropReason) String() string {
-	return [drops]string{"slow-consumer", "slow", "duplicate", "superseded", "not-envelope", "bad-subject"}[d]
+	return [drops]string{"slow-consumer", "slow", "duplicate", "superseded", "not-envelope", "bad-criteria", "bad-subject"}[d]
 }

@@ -249,9 +249,7 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 		}
 		r.ends, r.lasts = append(r.ends, end), append(r.lasts, last)
 		r.through = min(r.through, end)
-		if x.given != nil || s.overlap {
-			dst = s.fresh(dst, first, i)
-		}
+		dst = s.fresh(dst, first, i)
 	}
 	switch {
 	case s.waiting:

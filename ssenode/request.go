@@ -15,14 +15,15 @@ import (
 
 // request is what a client asked for: the channels and patterns of one stream.
 type request struct {
-	identity *auth.Identity // nil: nobody, or there is no authentication
-	clientID string
-	chosen   bool   // the clientID is the client's own choice
-	cors     string // lines of the answer's head
-	wrap     bool
-	channels []string // as named, without repetitions
-	patterns []string
-	want     []channel.Pattern // channels first, then patterns
+	identity   *auth.Identity // nil: nobody, or there is no authentication
+	attributes auth.Attributes
+	clientID   string
+	chosen     bool   // the clientID is the client's own choice
+	cors       string // lines of the answer's head
+	wrap       bool
+	channels   []string // as named, without repetitions
+	patterns   []string
+	want       []channel.Pattern // channels first, then patterns
 	// lastEventID is what the client has seen last, "" for nothing.
 	lastEventID string
 	initial     int           // how many of the last events it wants, -1: what the route says
