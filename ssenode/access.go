@@ -49,8 +49,21 @@ func (n *Node) admit(ctx *fasthttp.RequestCtx, path string, templates []channel.
 	if id := ctx.Request.Header.Peek("Last-Event-ID"); len(id) > 0 {
 		r.lastEventID = string(id)
 	}
+	explicit := r.want
+	if auto := n.guard.Auto(r.identity, r.clientID); len(auto) > 0 {
+		explicit = slices.DeleteFunc(slices.Clone(r.want), func(p channel.Pattern) bool { return p.CoveredBy(auto) })
+		if most := n.cfg.SSENode.MaxChannels; len(auto) > most {
+			return nil, bad("%d channels come by themselves: at most %d", len(auto), most)
+		}
+		if err := r.also(auto); err != nil {
+			return nil, err
+		}
+	}
+	if len(r.want) == 0 {
+		return nil, errNoChannel
+	}
 	r.attributes = n.guard.Attributes(r.identity, said(params))
-	return r, n.guard.Check(r.identity, r.clientID, r.want)
+	return r, n.guard.Check(r.identity, r.clientID, explicit)
 }
 
 // ownParams are those that say what a client wants, and not what it is.

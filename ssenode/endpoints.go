@@ -103,16 +103,8 @@ func (r *request) fill(templates []channel.Template, params []param, limit int) 
 		case err != nil:
 			return bad("%v", err)
 		}
-		for _, p := range list {
-			if !p.Literal() {
-				r.patterns = append(r.patterns, p.String())
-				continue
-			}
-			name, err := channel.FromSubject(p.Subject())
-			if err != nil {
-				return bad("channel %q: %v", clip(p.String()), err)
-			}
-			r.channels = append(r.channels, name)
+		if err := r.add(list); err != nil {
+			return err
 		}
 	}
 	if len(r.channels)+len(r.patterns) == 0 {

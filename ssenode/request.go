@@ -136,9 +136,37 @@ func (r *request) named(path string, params []param, limit int) error {
 		named = true
 	}
 	if !named {
-		return bad("no channel: want /events?channel=NAME, /events?channels=A,B, /events?pattern=PATTERN or /events/NAME")
+		return nil // there may be some that come by themselves
 	}
 	return r.resolve(limit)
+}
+
+var errNoChannel = bad("no channel: want /events?channel=NAME, /events?channels=A,B, /events?pattern=PATTERN or /events/NAME")
+
+// also adds channels and patterns that come by themselves. They do not count for what a
+// client may name.
+func (r *request) also(auto []channel.Pattern) error {
+	if err := r.add(auto); err != nil {
+		return err
+	}
+	r.want = nil
+	return r.resolve(len(r.channels) + len(r.patterns))
+}
+
+// add notes filled templates as channels and patterns.
+func (r *request) add(list []channel.Pattern) error {
+	for _, p := range list {
+		if !p.Literal() {
+			r.patterns = append(r.patterns, p.String())
+			continue
+		}
+		name, err := channel.FromSubject(p.Subject())
+		if err != nil {
+			return bad("channel %q: %v", clip(p.String()), err)
+		}
+		r.channels = append(r.channels, name)
+	}
+	return nil
 }
 
 // common reads the parameters that every kind of stream has.

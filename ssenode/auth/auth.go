@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -148,9 +149,24 @@ func (g *Guard) granted(id *Identity, clientID string) []channel.Pattern {
 			list = append(list, p)
 		}
 	}
-	for _, t := range g.s.UserChannels.list {
-		// A claim that is not there, or too long for a channel, allows nothing.
-		filled, err := t.Fill(mostFilled, func(name string) ([]string, error) { return id.value(name, clientID) })
+	return append(list, id.fill(g.s.UserChannels.list, mostFilled, clientID)...)
+}
+
+// Auto is what comes by itself on every stream: SSENODE_AUTO_CHANNELS. With
+// authentication nobody gets of it only what is for everyone.
+func (g *Guard) Auto(id *Identity, clientID string) []channel.Pattern {
+	list := id.fill(g.s.AutoChannels.list, mostFilled, clientID)
+	if g.On() && id == nil {
+		list = slices.DeleteFunc(list, func(p channel.Pattern) bool { return !p.CoveredBy(g.s.PublicChannels.list) })
+	}
+	return list
+}
+
+// fill puts what is known of the bearer into templates. A claim that is not there, or
+// is too long for a channel or has too many values, gives nothing.
+func (id *Identity) fill(templates []channel.Template, limit int, clientID string) (list []channel.Pattern) {
+	for _, t := range templates {
+		filled, err := t.Fill(limit, func(name string) ([]string, error) { return id.value(name, clientID) })
 		if err == nil {
 			list = append(list, filled...)
 		}

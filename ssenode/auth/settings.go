@@ -26,6 +26,7 @@ type Settings struct {
 	ChannelsClaim  string    `split_words:"true" default:"channels" desc:"claim with the patterns of channels that its bearer may read"`
 	UserChannels   Templates `split_words:"true" desc:"templates of channels for whoever has a token, e.g. user:{claim.sub},sse:group:{claim.groups}"`
 	PublicChannels Patterns  `split_words:"true" desc:"patterns of channels for everyone, also without a token"`
+	AutoChannels   Templates `split_words:"true" desc:"templates of channels that come by themselves on every stream, e.g. sse:broadcast,sse:channel:{clientId}"`
 	Attributes     []string  `default:"*" desc:"claims that criteria of events are compared with, separated by commas; without authentication parameters of the query; *: all"`
 	Cookie         string    `default:"sluice_token" desc:"cookie that may hold the token, empty: none"`
 	Origins        Origins   `default:"*" desc:"origins of pages that may connect, e.g. https://a.com,https://*.b.com; *: all"`
