@@ -12,7 +12,7 @@ const chunk = 64 << 10
 // fetched.
 func (s *session) catchUp() {
 	l := s.loop
-	if s.given == 0 && len(s.rest) > 0 && s.poll == nil && s.upToDate() && s.advances() {
+	if s.given == 0 && len(s.rest) > 0 && s.poll() == nil && s.upToDate() && s.advances() {
 		s.rest = s.position(slices.Clip(s.rest)) // its first, in one write with its greeting
 	}
 	for !s.closed && s.behind {
@@ -128,8 +128,8 @@ func (s *session) writeRest() bool {
 func (s *session) write(frames []*frame) bool {
 	l := s.loop
 	defer clear(frames) // the scratch space does not keep them alive
-	if s.poll != nil {
-		k := s.poll.take(frames, s)
+	if s.poll() != nil {
+		k := s.poll().take(frames, s)
 		s.passed(frames[:k])
 		s.polled()
 		return k == len(frames) && !s.closed
@@ -162,9 +162,9 @@ func (s *session) lose(lost *loss) {
 		s.loop.stats.dropped[slowClient].Add(1)
 	}
 	e, text := s.gap(lost)
-	if s.poll != nil {
-		if s.poll.answer.Gap == nil {
-			s.poll.answer.Gap = e
+	if s.poll() != nil {
+		if s.poll().answer.Gap == nil {
+			s.poll().answer.Gap = e
 		}
 		return
 	}

@@ -173,8 +173,18 @@ func encode(t *topic, subject string, seq uint64, id wire.ID, data []byte, forma
 	if err != nil {
 		return nil, notEnvelope
 	}
+	var criteria *event.Criteria
+	if ev.Criteria != nil {
+		list, err := event.ParseCriteria(ev.Criteria)
+		if err != nil {
+			return nil, badCriteria // whom it is for is not known
+		}
+		if len(list) > 0 {
+			criteria = &list
+		}
+	}
 	f := newFrame(id, ev, name, wrap)
-	f.seq, f.subject = seq, subject
+	f.seq, f.subject, f.criteria = seq, subject, criteria
 	return f, 0
 }
 

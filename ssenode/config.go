@@ -10,6 +10,7 @@ import (
 	"sluice/shared/route"
 	"sluice/shared/wire"
 	"sluice/shared/worker"
+	"sluice/ssenode/auth"
 	"sluice/ssenode/engine"
 )
 
@@ -44,6 +45,7 @@ type Settings struct {
 	RingAge     time.Duration `split_words:"true" default:"30s" desc:"recent events are kept for so long"`
 	DrainDelay  time.Duration `split_words:"true" default:"5s" desc:"after SIGTERM: time for the balancer to notice"`
 	DrainTime   time.Duration `split_words:"true" default:"20s" desc:"after the delay: streams are closed evenly over this time"`
+	auth.Settings
 }
 
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
@@ -92,6 +94,9 @@ func (c *Config) Validate() error {
 		if n.val < n.min || n.val > n.max {
 			return fmt.Errorf("%s=%d: want %d to %d", n.key, n.val, n.min, n.max)
 		}
+	}
+	if err := s.Settings.Validate(); err != nil {
+		return err
 	}
 	if err := c.Stream.Validate(); err != nil {
 		return err

@@ -1,13 +1,14 @@
 package ssenode
 
 import (
+	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 
 	"sluice/shared/channel"
+	"sluice/ssenode/auth"
 )
 
 // Endpoints are paths of an application, kept as they are, each with the
@@ -18,14 +19,7 @@ import (
 // A template is a channel or pattern in which {query.NAME}, {clientId} and
 // {claim.NAME} stand for literal text. The zero value has no endpoints.
 type Endpoints struct {
-	byPath map[string][]template
-}
-
-// template is literal text and placeholders in turn, beginning with text:
-// one more text than there are names.
-type template struct {
-	texts []string
-	names []string // "query.urlSlug", "clientId", "claim.sub"
+	byPath map[string][]channel.Template
 }
 
 // ownPaths cannot be endpoints: the node, or the publisher behind the same
@@ -36,7 +30,6 @@ var ownPaths = []string{
 }
 
 var (
-	placeholder  = regexp.MustCompile(`\{([^{}]*)\}`)
 	knownSources = regexp.MustCompile(`^(query\.[^{}\s]+|claim\.[^{}\s]+|clientId)$`)
 	endpointPath = regexp.MustCompile(`^/[A-Za-z0-9._~!$&'()*+@/-]*$`)
 )
@@ -44,7 +37,7 @@ var (
 // Decode parses the setting's value; it makes Endpoints a field that envconfig
 // can fill. Errors tell the position, in bytes from 1, of what is wrong.
 func (e *Endpoints) Decode(value string) error {
-	byPath := map[string][]template{}
+	byPath := map[string][]channel.Template{}
 	at := 0
 	for entry := range strings.SplitSeq(value, ";") {
 		pos := at + 1 + len(entry) - len(strings.TrimLeft(entry, " \t\n"))
@@ -65,9 +58,9 @@ func (e *Endpoints) Decode(value string) error {
 		case byPath[path] != nil:
 			return fmt.Errorf("at position %d: path %q is there twice", pos, path)
 		}
-		var templates []template
+		var templates []channel.Template
 		for text := range strings.SplitSeq(list, ",") {
-			t, err := parseTemplate(strings.TrimSpace(text))
+			t, err := channel.ParseTemplate(strings.TrimSpace(text), knownSources.MatchString, "{query.NAME}, {claim.NAME} or {clientId}")
 			if err != nil {
 				return fmt.Errorf("at position %d: path %q: %w", pos, path, err)
 			}
@@ -85,98 +78,60 @@ func isOwn(path string) bool {
 	})
 }
 
-func parseTemplate(text string) (template, error) {
-	var t template
-	if text == "" {
-		return t, fmt.Errorf("an empty channel template")
-	}
-	end := 0
-	for _, m := range placeholder.FindAllStringSubmatchIndex(text, -1) {
-		name := text[m[2]:m[3]]
-		if !knownSources.MatchString(name) {
-			return t, fmt.Errorf("template %q: unknown placeholder {%s}; want {query.NAME}, {claim.NAME} or {clientId}", text, name)
-		}
-		t.texts = append(t.texts, text[end:m[0]])
-		t.names = append(t.names, name)
-		end = m[1]
-	}
-	t.texts = append(t.texts, text[end:])
-	if strings.ContainsAny(strings.Join(t.texts, ""), "{}") {
-		return t, fmt.Errorf("template %q: a { or } without its partner", text)
-	}
-	// Whether the text is a legal pattern shows with any value put in.
-	if _, err := channel.ParsePattern(strings.Join(t.texts, "x")); err != nil {
-		return t, fmt.Errorf("template %q: %w", text, err)
-	}
-	return t, nil
-}
-
 // lookup returns the templates of an exact path.
-func (e *Endpoints) lookup(path string) ([]template, bool) {
+func (e *Endpoints) lookup(path string) ([]channel.Template, bool) {
 	t, ok := e.byPath[path]
 	return t, ok
 }
 
 // fill puts the request's values into the templates.
-func fill(templates []template, query string, limit int) (*request, error) {
-	params, err := parseQuery(query)
-	if err != nil {
-		return nil, err
-	}
-	r := &request{}
-	if err := r.common(params); err != nil {
-		return nil, err
-	}
+func (r *request) fill(templates []channel.Template, params []param, limit int) error {
+	var missing error
 	for _, t := range templates {
-		text := t.texts[0]
-		for i, name := range t.names {
-			value, err := r.value(name, params)
-			if err != nil {
-				return nil, err
+		list, err := t.Fill(limit, func(name string) ([]string, error) {
+			values, err := r.values(name, params)
+			if err == nil && len(values) == 0 {
+				missing = &auth.Unauthorized{Code: auth.Missing, Claim: strings.TrimPrefix(name, "claim.")}
 			}
-			exact, err := channel.Exact(value)
-			if err != nil {
-				return nil, bad("%s: %v", name, err)
-			}
-			text += exact.String() + t.texts[i+1]
+			return values, err
+		})
+		var known *badRequest
+		var nobody *auth.Unauthorized
+		switch {
+		case errors.As(err, &known) || errors.As(err, &nobody):
+			return err
+		case err != nil:
+			return bad("%v", err)
 		}
-		p, err := channel.ParsePattern(text)
-		if err != nil {
-			return nil, bad("channel %q: %v", clip(text), err)
+		if err := r.add(list); err != nil {
+			return err
 		}
-		if !p.Literal() {
-			r.patterns = append(r.patterns, p.String())
-			continue
-		}
-		name, err := channel.FromSubject(p.Subject())
-		if err != nil {
-			return nil, bad("channel %q: %v", clip(text), err)
-		}
-		r.channels = append(r.channels, name)
 	}
-	return r, r.resolve(limit)
+	if len(r.channels)+len(r.patterns) == 0 {
+		return missing // an empty array, and nothing else to listen to
+	}
+	return r.resolve(limit)
 }
 
-// value is what a placeholder stands for. It is literal text: a colon in a
+// values are what a placeholder stands for. They are literal text: a colon in a
 // query value could reach into another part of the channel's name and is
-// refused.
-func (r *request) value(name string, params []param) (string, error) {
+// refused; what signs tokens is trusted with it.
+func (r *request) values(name string, params []param) ([]string, error) {
 	source, key, _ := strings.Cut(name, ".")
 	switch source {
 	case "clientId":
-		return r.clientID, nil
-	case "query":
-		for _, p := range params {
-			if p.name != key || p.value == "" {
-				continue
-			}
-			if strings.Contains(p.value, ":") {
-				return "", bad("query value %s=%q: a colon is not allowed in it", key, clip(p.value))
-			}
-			return p.value, nil
-		}
-		return "", bad("query value %q is missing: want ?%s=…", key, key)
+		return []string{r.clientID}, nil
+	case "claim":
+		return r.identity.Claim(key)
 	}
-	// Claims come with authentication; until then nobody has one.
-	return "", &badRequest{http.StatusUnauthorized, "Unauthorized"}
+	for _, p := range params {
+		if p.name != key || p.value == "" {
+			continue
+		}
+		if strings.Contains(p.value, ":") {
+			return nil, bad("query value %s=%q: a colon is not allowed in it", key, clip(p.value))
+		}
+		return []string{p.value}, nil
+	}
+	return nil, bad("query value %q is missing: want ?%s=…", key, key)
 }

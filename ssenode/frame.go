@@ -25,6 +25,8 @@ type frame struct {
 	binary  bool   // the data is base64 of the payload
 	old     bool   // something with a higher sequence went out before
 	key     uint64 // see ring
+	// criteria tell which clients get it, nil: all.
+	criteria *event.Criteria
 }
 
 // newFrame encodes ev. An id with an empty epoch is left out.

@@ -3,6 +3,7 @@ package ssenode
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/url"
 	"strings"
 	"sync"
@@ -220,7 +221,12 @@ func startNodeUnready(t testing.TB, u *upstream, change func(*Config)) *Node {
 	if change != nil {
 		change(&cfg)
 	}
-	n, err := New(cfg, embedded.TestLog(t))
+	return runNode(t, cfg, embedded.TestLog(t))
+}
+
+func runNode(t testing.TB, cfg Config, log *slog.Logger) *Node {
+	t.Helper()
+	n, err := New(cfg, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"sluice/shared/worker"
+	"sluice/ssenode/auth"
 )
 
 const (
@@ -37,14 +38,22 @@ func (n *Node) newServer(log *slog.Logger) *fasthttp.Server {
 		KeepHijackedConns:             n.engine.KeepsConn(),
 		Logger:                        quiet{log},
 		CloseOnShutdown:               true,
+		SecureErrorLogMessage:         true, // else it logs heads that it cannot read, with their tokens
 	}
 }
 
 // quiet takes fasthttp's log lines, which are about single connections, to the
-// debug level.
+// debug level. Its errors quote heads that it cannot read, and tokens with them:
+// only what comes before the quotation is logged.
 type quiet struct{ log *slog.Logger }
 
 func (q quiet) Printf(format string, args ...any) {
+	for i, arg := range args {
+		if err, ok := arg.(error); ok {
+			text, _, _ := strings.Cut(err.Error(), `"`)
+			args[i] = text
+		}
+	}
 	q.log.Debug("http", "detail", strings.TrimSpace(sprintf(format, args...)))
 }
 
@@ -57,24 +66,17 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 		if !n.allow(ctx, "GET, HEAD, OPTIONS") {
 			return
 		}
-		var r *request
-		var err error
-		query := string(ctx.URI().QueryString())
-		if isEndpoint {
-			r, err = fill(templates, query, n.cfg.SSENode.MaxChannels)
-		} else {
-			if !isChannel {
-				name = ""
-			}
-			r, err = parseRequest(name, query, n.cfg.SSENode.MaxChannels)
+		if !isChannel {
+			name = ""
+		}
+		r, err := n.admit(ctx, name, templates)
+		if errors.Is(err, auth.ErrNoKeys) {
+			n.sendAway(ctx, path == "/poll", err)
+			return
 		}
 		if err != nil {
 			n.refuse(ctx, err)
 			return
-		}
-		// The query's is what the page began with; the header is newer.
-		if id := ctx.Request.Header.Peek("Last-Event-ID"); len(id) > 0 {
-			r.lastEventID = string(id)
 		}
 		if path == "/poll" && !ctx.IsHead() {
 			n.servePoll(ctx, r)
@@ -87,17 +89,22 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 		}
 	default:
 		n.stats.refused.Add(1)
-		n.answer(ctx, http.StatusNotFound, problem{"nothing is at " + clip(path) + "; streams are at /events?channel=NAME"})
+		n.answer(ctx, http.StatusNotFound, problem{Error: "nothing is at " + clip(path) + "; streams are at /events?channel=NAME"})
 	}
 }
 
 // problem is the body of every error outside a stream.
 type problem struct {
-	Error string `json:"error"`
+	Error    string    `json:"error"`
+	Code     auth.Code `json:"code,omitempty"`
+	Claim    string    `json:"claim,omitempty"`
+	Channel  *string   `json:"channel,omitempty"` // the empty one has a name, too
+	ClientID string    `json:"clientId,omitempty"`
+	Origin   string    `json:"origin,omitempty"`
 }
 
 func (n *Node) answer(ctx *fasthttp.RequestCtx, status int, body any) {
-	cors(&ctx.Response.Header)
+	n.cors(ctx).set(&ctx.Response.Header)
 	ctx.SetStatusCode(status)
 	ctx.SetContentType("application/json")
 	ctx.Response.Header.Set("Cache-Control", "no-store")
@@ -107,10 +114,26 @@ func (n *Node) answer(ctx *fasthttp.RequestCtx, status int, body any) {
 func (n *Node) refuse(ctx *fasthttp.RequestCtx, err error) {
 	n.stats.refused.Add(1)
 	var b *badRequest
-	if !errors.As(err, &b) {
-		b = &badRequest{http.StatusInternalServerError, err.Error()}
+	var nobody *auth.Unauthorized
+	var forbidden *auth.Forbidden
+	switch {
+	case errors.As(err, &nobody):
+		n.stats.unauthorized(nobody.Code)
+		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
+		n.answer(ctx, http.StatusUnauthorized, problem{Error: "Unauthorized", Code: nobody.Code, Claim: nobody.Claim})
+	case errors.As(err, &forbidden):
+		n.stats.forbidden.Add(1)
+		p := problem{Error: "Forbidden", ClientID: forbidden.ClientID, Origin: clip(forbidden.Origin)}
+		if forbidden.ClientID == "" && forbidden.Origin == "" {
+			name := printable(forbidden.Channel)
+			p.Channel = &name
+		}
+		n.answer(ctx, http.StatusForbidden, p)
+	case errors.As(err, &b):
+		n.answer(ctx, b.status, problem{Error: b.text})
+	default:
+		n.answer(ctx, http.StatusInternalServerError, problem{Error: err.Error()})
 	}
-	n.answer(ctx, b.status, problem{b.text})
 }
 
 // allow answers preflights and methods that do not fit; it returns true when
@@ -121,22 +144,16 @@ func (n *Node) allow(ctx *fasthttp.RequestCtx, methods string) bool {
 	case http.MethodGet, http.MethodHead:
 		return true
 	case http.MethodOptions:
-		h := &ctx.Response.Header
-		cors(h)
-		h.Set("Allow", methods)
-		h.Set("Access-Control-Allow-Methods", methods)
-		h.Set("Access-Control-Allow-Headers", "Authorization, Cache-Control, Content-Type, Last-Event-ID")
-		h.Set("Access-Control-Max-Age", "86400")
+		ctx.Response.Header.Set("Allow", methods)
+		n.cors(ctx).preflight(&ctx.Response.Header, methods)
 		ctx.SetStatusCode(http.StatusNoContent)
 		return false
 	}
 	ctx.Response.Header.Set("Allow", methods)
 	n.stats.refused.Add(1)
-	n.answer(ctx, http.StatusMethodNotAllowed, problem{"method " + clip(string(ctx.Method())) + " is not allowed here: want " + methods})
+	n.answer(ctx, http.StatusMethodNotAllowed, problem{Error: "method " + clip(string(ctx.Method())) + " is not allowed here: want " + methods})
 	return false
 }
-
-func cors(h *fasthttp.ResponseHeader) { h.Set("Access-Control-Allow-Origin", "*") }
 
 // serveBroken answers requests that fasthttp could not read.
 func (n *Node) serveBroken(ctx *fasthttp.RequestCtx, err error) {
@@ -145,13 +162,13 @@ func (n *Node) serveBroken(ctx *fasthttp.RequestCtx, err error) {
 	var timeout net.Error
 	switch {
 	case errors.As(err, &small):
-		n.answer(ctx, http.StatusRequestHeaderFieldsTooLarge, problem{"the request's URL and header fields are larger than 16 KiB"})
+		n.answer(ctx, http.StatusRequestHeaderFieldsTooLarge, problem{Error: "the request's URL and header fields are larger than 16 KiB"})
 	case errors.As(err, &timeout) && timeout.Timeout():
-		n.answer(ctx, http.StatusRequestTimeout, problem{"the request did not come in time"})
+		n.answer(ctx, http.StatusRequestTimeout, problem{Error: "the request did not come in time"})
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		n.answer(ctx, http.StatusRequestEntityTooLarge, problem{"the request's body is larger than 64 KiB"})
+		n.answer(ctx, http.StatusRequestEntityTooLarge, problem{Error: "the request's body is larger than 64 KiB"})
 	default:
-		n.answer(ctx, http.StatusBadRequest, problem{"the request is not HTTP/1.1 as it should be"})
+		n.answer(ctx, http.StatusBadRequest, problem{Error: "the request is not HTTP/1.1 as it should be"})
 	}
 	ctx.SetConnectionClose()
 }

@@ -3,7 +3,7 @@ package ssenode
 // share is a topic's part of a batch.
 type share struct {
 	pending []*frame
-	old     bool          // some of them are
+	single  bool          // each client is looked at: some are old, or only for some
 	joined  [forms]joined // their bytes
 }
 
@@ -95,7 +95,7 @@ func (lt *localTopic) done(l *loop) {
 	if b.pending = b.pending[:0]; cap(b.pending) > 256 {
 		b.pending = nil
 	}
-	b.old = false
+	b.single = false
 	for i := range b.joined {
 		b.joined[i].reset()
 	}

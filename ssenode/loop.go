@@ -69,6 +69,7 @@ type loop struct {
 	fresh      []*session              // that are not settled
 	withholds  bool                    // nobody is settled
 	polls      []*session              // that got something
+	passes     passes                  // sessions whose token ends
 	ticks      int
 	drainTotal int           // sessions when the drain began
 	dirty      []*localTopic // topics with frames in the batch in work
@@ -195,7 +196,7 @@ func (l *loop) Woken() {
 // admit makes the session one of the loop's. It starts behind, at the position
 // where it joined its topics, and so gets exactly what came since.
 func (l *loop) admit(s *session) {
-	if s.poll == nil {
+	if s.poll() == nil {
 		if err := l.engine.Add(s.sock, s); err != nil {
 			l.hub.leave(s)
 			l.stats.closed(failed)
@@ -203,6 +204,7 @@ func (l *loop) admit(s *session) {
 		}
 	}
 	l.sessions.add(s)
+	l.passes.add(s)
 	s.behind = true
 	for i := range s.subs {
 		s.subs[i].topic.on(l).add(s, i)
@@ -261,7 +263,7 @@ func (l *loop) drop(s *session, r reason, cause error) {
 		s.rest = nil
 	}
 	l.leaving = append(l.leaving, s)
-	if s.poll != nil {
+	if s.poll() != nil {
 		return
 	}
 	l.stats.closed(r)
@@ -273,6 +275,7 @@ func (l *loop) bury() {
 		l.leaving[i] = nil
 		delete(l.behind, s)
 		l.sessions.remove(s)
+		l.passes.remove(s)
 		for k := range s.subs {
 			s.subs[k].topic.byLoop[l.index].local.remove(s, k)
 		}
@@ -296,6 +299,7 @@ func (l *loop) Tick(now time.Time) {
 			}
 		}
 	}
+	l.expire(now)
 	if from := l.drainFrom.Load(); from != 0 {
 		l.drain(from, l.drainTo.Load(), now.UnixNano())
 	}
@@ -324,7 +328,7 @@ func (l *loop) drain(from, to, now int64) {
 	excess := l.sessions.n - left
 	for _, list := range l.sessions.lists {
 		for _, s := range list[:min(len(list), max(0, excess))] {
-			if s.poll != nil {
+			if s.poll() != nil {
 				s.endPoll()
 				continue
 			}

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/ssenode/auth"
 )
 
 // stats counts what a node does; loops and the dispatcher add to it, Prometheus
@@ -16,6 +18,8 @@ type stats struct {
 	connects  atomic.Uint64
 	closes    [reasons]atomic.Uint64
 	refused   atomic.Uint64 // requests answered with an error
+	nobody    [len(auth.Codes)]atomic.Uint64
+	forbidden atomic.Uint64
 	messages  atomic.Uint64
 	events    atomic.Uint64
 	bytes     atomic.Uint64
@@ -37,6 +41,15 @@ func (s *stats) gaps(reason string) {
 	for i, r := range gapReasons {
 		if r == reason {
 			s.gapEvents[i].Add(1)
+		}
+	}
+}
+
+// unauthorized counts a refused request.
+func (s *stats) unauthorized(code auth.Code) {
+	for i, c := range auth.Codes {
+		if c == code {
+			s.nobody[i].Add(1)
 		}
 	}
 }
@@ -81,6 +94,10 @@ func (s *stats) register(reg prometheus.Registerer, h *hub, asked *atomic.Uint64
 		counter("closes_total", "Streams closed, by reason.", prometheus.Labels{"reason": r.String()}, &s.closes[r])
 	}
 	counter("refused_requests_total", "Requests answered with an error.", nil, &s.refused)
+	for i, code := range auth.Codes {
+		counter("unauthorized_total", "Requests without a token that counts, by code.", prometheus.Labels{"code": string(code)}, &s.nobody[i])
+	}
+	counter("forbidden_total", "Requests for more than their bearer may have.", nil, &s.forbidden)
 	counter("messages_in_total", "Messages received from NATS.", nil, &s.messages)
 	counter("events_out_total", "Events written to clients.", nil, &s.events)
 	counter("bytes_out_total", "Bytes written to streams.", nil, &s.bytes)

@@ -14,14 +14,17 @@ import (
 // sprintf is fmt.Sprintf under a name that vet does not take for a wrapper.
 var sprintf = fmt.Sprintf
 
-// streamHead is the answer to every stream. The body ends with the connection,
-// so all clients get the same bytes: no chunk sizes between them.
-const streamHead = "HTTP/1.1 200 OK\r\n" +
-	"Content-Type: text/event-stream; charset=utf-8\r\n" +
-	"Cache-Control: no-cache\r\n" +
-	"X-Accel-Buffering: no\r\n" + // nginx would hold events back otherwise
-	"Access-Control-Allow-Origin: *\r\n" +
-	"Connection: close\r\n\r\n"
+// streamHead is the answer to every stream, with the lines for pages of other
+// origins. The body ends with the connection, so all clients get the same bytes:
+// no chunk sizes between them.
+func streamHead(cors string) []byte {
+	return []byte("HTTP/1.1 200 OK\r\n" +
+		"Content-Type: text/event-stream; charset=utf-8\r\n" +
+		"Cache-Control: no-cache\r\n" +
+		"X-Accel-Buffering: no\r\n" + // nginx would hold events back otherwise
+		cors +
+		"Connection: close\r\n\r\n")
+}
 
 // kernelPatience is how much longer than the node the kernel waits for a client
 // that takes nothing, so that it is the node that closes and counts it.
@@ -41,7 +44,7 @@ func (n *Node) open(ctx *fasthttp.RequestCtx, r *request) {
 	if ctx.IsHead() {
 		ctx.Response.Header.Set("Content-Type", "text/event-stream; charset=utf-8")
 		ctx.Response.Header.Set("Cache-Control", "no-cache")
-		cors(&ctx.Response.Header)
+		n.cors(ctx).set(&ctx.Response.Header)
 		ctx.SetStatusCode(http.StatusOK)
 		return
 	}
@@ -65,7 +68,7 @@ func (n *Node) open(ctx *fasthttp.RequestCtx, r *request) {
 // when these are ready and the stream is known; usually there are none.
 func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct{}, err error) {
 	l := n.loops[n.next.Add(1)%uint64(len(n.loops))]
-	s = &session{loop: l, clientID: r.clientID, wrap: r.wrap, overlap: overlaps(r.want), poll: poll, lag: &lag{}}
+	s = &session{loop: l, clientID: r.clientID, wrap: r.wrap, overlap: overlaps(r.want), pass: newPass(r.identity, r.attributes), lag: &lag{}}
 	if poll != nil {
 		s.sock = poll
 	}
@@ -196,7 +199,7 @@ func (n *Node) stream(c net.Conn, r *request) error {
 	}
 	// The head goes at once, with the rest of the greeting when nothing has to
 	// be waited for: a page shows "connected" by it.
-	greeting := appendRetry([]byte(streamHead), n.cfg.SSENode.Retry)
+	greeting := appendRetry(streamHead(r.cors), n.cfg.SSENode.Retry)
 	if len(wait) > 0 || n.isAhead(r) {
 		if err := writeNow(c, greeting); err != nil {
 			n.hub.leave(s)

@@ -92,7 +92,7 @@ func (f *frame) polled(epoch string, vouched bool) (pollEvent, error) {
 
 // polled answers the session's poll if there is something to answer with.
 func (s *session) polled() {
-	c := s.poll
+	c := s.poll()
 	if c == nil || s.closed || s.waiting || s.behind && s.start != nil {
 		return
 	}
@@ -117,9 +117,9 @@ func (s *session) endPoll() {
 	}
 	switch {
 	case s.behind && s.start != nil && s.start.id != "": // not begun: the next one will
-		s.poll.answer.LastEventID = s.start.id
+		s.poll().answer.LastEventID = s.start.id
 	case l.epoch != "":
-		s.poll.answer.LastEventID = wire.ID{Epoch: l.epoch, Seq: max(at, s.first)}.String()
+		s.poll().answer.LastEventID = wire.ID{Epoch: l.epoch, Seq: max(at, s.first)}.String()
 	}
 	l.drop(s, clientGone, nil)
 }
@@ -128,7 +128,7 @@ func (s *session) endPoll() {
 func (n *Node) servePoll(ctx *fasthttp.RequestCtx, r *request) {
 	if n.draining.Load() {
 		ctx.Response.Header.Set("Retry-After", "1")
-		n.answer(ctx, http.StatusServiceUnavailable, problem{"this node is going away"})
+		n.answer(ctx, http.StatusServiceUnavailable, problem{Error: "this node is going away"})
 		return
 	}
 	c := newCollector(r.lastEventID == "")
@@ -137,7 +137,6 @@ func (n *Node) servePoll(ctx *fasthttp.RequestCtx, r *request) {
 		n.refuse(ctx, err)
 		return
 	}
-	s.poll = c
 	n.await(wait, time.Now().Add(flushLimit))
 	if n.prepare(r, s) {
 		n.resolve(s)
@@ -146,7 +145,7 @@ func (n *Node) servePoll(ctx *fasthttp.RequestCtx, r *request) {
 	if !s.loop.adopt(s) {
 		n.hub.leave(s)
 		ctx.Response.Header.Set("Retry-After", "1")
-		n.answer(ctx, http.StatusServiceUnavailable, problem{"this node is going away"})
+		n.answer(ctx, http.StatusServiceUnavailable, problem{Error: "this node is going away"})
 		return
 	}
 	timer := time.NewTimer(r.timeout)
@@ -166,7 +165,7 @@ func (n *Node) servePoll(ctx *fasthttp.RequestCtx, r *request) {
 		n.answer(ctx, http.StatusOK, c.answer)
 	default: // the node has ended; the answer may still be written to
 		ctx.Response.Header.Set("Retry-After", "1")
-		n.answer(ctx, http.StatusServiceUnavailable, problem{"this node is going away"})
+		n.answer(ctx, http.StatusServiceUnavailable, problem{Error: "this node is going away"})
 	}
 }
 

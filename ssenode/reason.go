@@ -8,13 +8,14 @@ const (
 	clientGone reason = iota
 	stuck
 	drained
+	tokenExpired
 	shutdown
 	failed
 	reasons // how many there are
 )
 
 func (r reason) String() string {
-	return [reasons]string{"client-gone", "stuck", "drain", "shutdown", "error"}[r]
+	return [reasons]string{"client-gone", "stuck", "drain", "token-expired", "shutdown", "error"}[r]
 }
 
 // dropReason names why an event did not reach somebody.
@@ -26,10 +27,11 @@ const (
 	duplicate                      // came twice; given out once
 	superseded                     // throttle=: a later one came within the interval
 	notEnvelope                    // format=envelope, and the payload is none
+	badCriteria                    // an envelope with criteria that cannot be read
 	badSubject                     // not a channel's subject; another program writes here
 	drops
 )
 
 func (d dropReason) String() string {
-	return [drops]string{"slow-consumer", "slow", "duplicate", "superseded", "not-envelope", "bad-subject"}[d]
+	return [drops]string{"slow-consumer", "slow", "duplicate", "superseded", "not-envelope", "bad-criteria", "bad-subject"}[d]
 }

@@ -165,8 +165,8 @@ func (s *session) raise() {
 
 // also puts frames behind what is left to write. They do not move the position.
 func (s *session) also(frames []*frame) {
-	if s.poll != nil {
-		s.poll.take(frames, s)
+	if s.poll() != nil {
+		s.poll().take(frames, s)
 		return
 	}
 	s.rest = slices.Clip(s.rest) // it may be part of a frame that others share
@@ -249,9 +249,7 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 		}
 		r.ends, r.lasts = append(r.ends, end), append(r.lasts, last)
 		r.through = min(r.through, end)
-		if x.given != nil || s.overlap {
-			dst = s.fresh(dst, first, i)
-		}
+		dst = s.fresh(dst, first, i)
 	}
 	switch {
 	case s.waiting:

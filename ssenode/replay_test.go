@@ -28,7 +28,7 @@ type joining struct {
 // joinNow lets a client join its topics and no more.
 func joinNow(t testing.TB, n *Node, query, id string) *joining {
 	t.Helper()
-	r, err := parseRequest("", query, 16)
+	r, err := parse("", query, 16)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,11 +56,11 @@ func (j *joining) adopt() *joining {
 func (j *joining) answer() pollAnswer {
 	j.t.Helper()
 	select {
-	case <-j.session.poll.done:
+	case <-j.session.poll().done:
 	case <-time.After(wait):
 		j.t.Fatal("no answer")
 	}
-	return j.session.poll.answer
+	return j.session.poll().answer
 }
 
 func texts(a pollAnswer) (list []string) {

@@ -10,15 +10,20 @@ import (
 
 	"sluice/shared/channel"
 	"sluice/shared/route"
+	"sluice/ssenode/auth"
 )
 
 // request is what a client asked for: the channels and patterns of one stream.
 type request struct {
-	clientID string
-	wrap     bool
-	channels []string // as named, without repetitions
-	patterns []string
-	want     []channel.Pattern // channels first, then patterns
+	identity   *auth.Identity // nil: nobody, or there is no authentication
+	attributes auth.Attributes
+	clientID   string
+	chosen     bool   // the clientID is the client's own choice
+	cors       string // lines of the answer's head
+	wrap       bool
+	channels   []string // as named, without repetitions
+	patterns   []string
+	want       []channel.Pattern // channels first, then patterns
 	// lastEventID is what the client has seen last, "" for nothing.
 	lastEventID string
 	initial     int           // how many of the last events it wants, -1: what the route says
@@ -55,6 +60,9 @@ func parseQuery(query string) ([]param, error) {
 		}
 		value, err := unescape(raw, true)
 		if err != nil {
+			if name == tokenParam {
+				raw = "…"
+			}
 			return nil, bad("query: %s=%q: %v", name, raw, err)
 		}
 		list = append(list, param{name, value, raw})
@@ -99,21 +107,13 @@ func unhex(c byte) byte {
 	return c - 'a' + 10
 }
 
-// parseRequest reads what /events was asked for. path is what follows
+// named reads which channels /events was asked for. path is what follows
 // "/events/", as sent, or "" without it.
-func parseRequest(path, query string, limit int) (*request, error) {
-	params, err := parseQuery(query)
-	if err != nil {
-		return nil, err
-	}
-	r := &request{}
-	if err := r.common(params); err != nil {
-		return nil, err
-	}
+func (r *request) named(path string, params []param, limit int) error {
 	if path != "" {
 		name, err := unescape(path, false)
 		if err != nil {
-			return nil, bad("path: channel %q: %v", path, err)
+			return bad("path: channel %q: %v", path, err)
 		}
 		r.channels = append(r.channels, name)
 	}
@@ -136,9 +136,37 @@ func parseRequest(path, query string, limit int) (*request, error) {
 		named = true
 	}
 	if !named {
-		return nil, bad("no channel: want /events?channel=NAME, /events?channels=A,B, /events?pattern=PATTERN or /events/NAME")
+		return nil // there may be some that come by themselves
 	}
-	return r, r.resolve(limit)
+	return r.resolve(limit)
+}
+
+var errNoChannel = bad("no channel: want /events?channel=NAME, /events?channels=A,B, /events?pattern=PATTERN or /events/NAME")
+
+// also adds channels and patterns that come by themselves. They do not count for what a
+// client may name.
+func (r *request) also(auto []channel.Pattern) error {
+	if err := r.add(auto); err != nil {
+		return err
+	}
+	r.want = nil
+	return r.resolve(len(r.channels) + len(r.patterns))
+}
+
+// add notes filled templates as channels and patterns.
+func (r *request) add(list []channel.Pattern) error {
+	for _, p := range list {
+		if !p.Literal() {
+			r.patterns = append(r.patterns, p.String())
+			continue
+		}
+		name, err := channel.FromSubject(p.Subject())
+		if err != nil {
+			return bad("channel %q: %v", clip(p.String()), err)
+		}
+		r.channels = append(r.channels, name)
+	}
+	return nil
 }
 
 // common reads the parameters that every kind of stream has.
@@ -163,7 +191,9 @@ func (r *request) common(params []param) error {
 			if !nodeName.MatchString(p.value) {
 				return bad("clientId %q: want 1 to 64 of A-Z a-z 0-9 . _ ~ -", clip(p.value))
 			}
-			r.clientID = p.value
+			// A copy: it stays as long as the stream, and must not keep the query, in
+			// which a token can be a hundred times as long.
+			r.clientID, r.chosen = strings.Clone(p.value), true
 		case "wrap":
 			switch p.value {
 			case "1", "true":
@@ -176,6 +206,10 @@ func (r *request) common(params []param) error {
 	}
 	if r.clientID == "" {
 		r.clientID = strings.ToLower(rand.Text()[:20])
+		if r.identity != nil && r.identity.Subject != "" {
+			// So that its client may come back with it.
+			r.clientID = auth.PathSafe(r.identity.Subject) + "." + r.clientID
+		}
 	}
 	return nil
 }

@@ -144,8 +144,8 @@ func TestLoopHearsOfTheEpochLater(t *testing.T) {
 	})
 	onLoop(func() {})
 	onLoop(func() {
-		if s := j.session; s.start != nil || s.first != 5 || s.poll.answer.Gap != nil {
-			t.Errorf("begun: %v, at %d, gap %v", s.start == nil, s.first, s.poll.answer.Gap)
+		if s := j.session; s.start != nil || s.first != 5 || s.poll().answer.Gap != nil {
+			t.Errorf("begun: %v, at %d, gap %v", s.start == nil, s.first, s.poll().answer.Gap)
 		}
 	})
 }

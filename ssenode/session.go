@@ -16,9 +16,9 @@ import (
 type session struct {
 	// Static once handed to the loop.
 	loop     *loop
-	sock     engine.Socket
-	poll     *collector // instead of a client's socket; also sock
-	subs     []sub      // channels first, then patterns, as the client named them
+	sock     engine.Socket // or a poll's *collector
+	pass     *pass         // how long its token lasts; nil: for ever
+	subs     []sub         // channels first, then patterns, as the client named them
 	clientID string
 	wrap     bool // wants the form of wrap=1
 	overlap  bool // some subs match the same channel
@@ -81,6 +81,12 @@ type sub struct {
 	replayed uint64
 }
 
+// poll is what takes the place of a client's socket in a poll, else nil.
+func (s *session) poll() *collector {
+	c, _ := s.sock.(*collector)
+	return c
+}
+
 // vouched tells whether frames may carry their ids: nothing lower is owed.
 func (s *session) vouched() bool { return !s.unsettled && !s.holdsBack() }
 
@@ -125,11 +131,14 @@ func (s *session) vouches(f *frame) bool {
 }
 
 // takes tells whether a frame that came on the i-th subscription is one that
-// this session wants: new to it, and the copy of the first of its subscriptions
-// that matches.
+// this session wants: new to it, for clients like it, and the copy of the first of its
+// subscriptions that matches.
 func (s *session) takes(i int, f *frame) bool {
-	return (f.seq == 0 || f.seq > s.subs[i].replayed) && (!s.overlap || s.firstOf(i, f))
+	return s.fits(f) && (f.seq == 0 || f.seq > s.subs[i].replayed) && (!s.overlap || s.firstOf(i, f))
 }
+
+// fits tells whether the frame's criteria hold for the client.
+func (s *session) fits(f *frame) bool { return f.criteria == nil || s.pass.matches(*f.criteria) }
 
 // firstOf tells whether no subscription before the i-th matches.
 func (s *session) firstOf(i int, f *frame) bool {
@@ -147,19 +156,20 @@ func (s *session) wanted(dst []*frame, first, i int) []*frame {
 	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool { return !s.takes(i, f) })...)
 }
 
-// fresh leaves out of dst[first:], which a replay found on the i-th subscription,
-// what comes on another one, too, or was given before the topic was learned anew.
+// fresh leaves out of dst[first:], which a replay found on the i-th subscription, what
+// is for others, comes on another one, too, or was given before the topic was learned
+// anew.
 func (s *session) fresh(dst []*frame, first, i int) []*frame {
 	given := s.progress[i].given
 	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool {
-		return s.overlap && !s.firstOf(i, f) || f.seq <= given[f.subject]
+		return !s.fits(f) || s.overlap && !s.firstOf(i, f) || f.seq <= given[f.subject]
 	})...)
 }
 
 // give writes the joined bytes of frames to a current session.
 func (s *session) give(buf []byte, frames []*frame) {
-	if s.poll != nil {
-		s.poll.take(frames, s)
+	if s.poll() != nil {
+		s.poll().take(frames, s)
 		s.passed(frames)
 		s.loop.polls = append(s.loop.polls, s)
 		return

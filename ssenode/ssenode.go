@@ -28,6 +28,7 @@ import (
 	"sluice/shared/natsconn"
 	"sluice/shared/wire"
 	"sluice/shared/worker"
+	"sluice/ssenode/auth"
 	"sluice/ssenode/engine"
 )
 
@@ -45,6 +46,7 @@ type Node struct {
 	history  *history
 	fetcher  *fetcher
 	usher    *usher
+	guard    *auth.Guard
 	tip      tip
 	server   *fasthttp.Server
 	stats    *stats
@@ -64,6 +66,9 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 	var err error
 	if n.engine, err = engine.New(cfg.SSENode.Engine, cfg.SSENode.Loops); err != nil {
 		return nil, fmt.Errorf("SSENODE_ENGINE=%q: %w", cfg.SSENode.Engine, err)
+	}
+	if n.guard, err = auth.New(&n.cfg.SSENode.Settings, log); err != nil {
+		return nil, err
 	}
 	if n.ln, err = worker.Listen("SSENODE_ADDR", cfg.SSENode.Addr, n.engine.Listener(cfg.SSENode.StuckAfter+kernelPatience)); err != nil {
 		return nil, err
@@ -136,7 +141,7 @@ func (n *Node) ready() error {
 	case n.epoch.Load() == nil || *n.epoch.Load() == "":
 		return errors.New("no pulse of a bridge seen yet")
 	}
-	return nil
+	return n.guard.Ready()
 }
 
 // Run serves until the context ends and the node is drained: it takes
@@ -152,6 +157,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.dispatch.learner.run(work) })
 	wg.Go(func() { n.usher.run(work) })
 	wg.Go(func() { n.trim(work) })
+	wg.Go(func() { n.guard.Run(work) })
 	for range fetchers {
 		wg.Go(func() { n.fetcher.run(work) })
 	}

@@ -111,8 +111,8 @@ func (s *session) initial() {
 			frames = slices.Insert(frames, first, tl.frames...)
 		}
 		t.mu.Unlock()
-		frames = lastOfEach(frames, first, n, t.literal)
 		frames = s.wanted(frames, first, i)
+		frames = lastOfEach(frames, first, n, t.literal)
 	}
 	slices.SortStableFunc(frames, func(a, b *frame) int { return cmp.Compare(a.seq, b.seq) })
 	s.start = nil

@@ -12,7 +12,7 @@ func (l *loop) sweep(batch []op) {
 				l.dirty = append(l.dirty, lt)
 			}
 			lt.share.pending = append(lt.share.pending, o.frame)
-			lt.share.old = lt.share.old || o.frame.old
+			lt.share.single = lt.share.single || o.frame.old || o.frame.criteria != nil
 		}
 		seq = max(seq, o.frame.seq)
 	}
@@ -21,7 +21,7 @@ func (l *loop) sweep(batch []op) {
 		for _, c := range lt.clients {
 			switch {
 			case c.behind:
-			case (len(c.subs) == 1 || len(l.dirty) == 1 && !c.overlap) && !lt.share.old:
+			case (len(c.subs) == 1 || len(l.dirty) == 1 && !c.overlap) && !lt.share.single:
 				lt.give(c.session)
 			default:
 				// It may have frames of other topics in this batch.
@@ -71,7 +71,7 @@ func (l *loop) merge(s *session, dirty []int32) {
 	if s.behind {
 		return
 	}
-	if lt := s.subs[dirty[0]].topic.byLoop[l.index].local; len(dirty) == 1 && !s.overlap && !lt.share.old {
+	if lt := s.subs[dirty[0]].topic.byLoop[l.index].local; len(dirty) == 1 && !s.overlap && !lt.share.single {
 		lt.give(s)
 		return
 	}

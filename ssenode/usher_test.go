@@ -20,7 +20,7 @@ func TestUsherOvertakes(t *testing.T) {
 	second.answer()
 	third.answer()
 	select {
-	case <-first.session.poll.done:
+	case <-first.session.poll().done:
 		t.Errorf("the others have waited for it, %s", time.Since(began))
 	default:
 	}

@@ -101,8 +101,8 @@ func (l *loop) mark(m *mark) {
 					s.seq = max(s.seq, m.seq)
 				}
 				e, text := s.gap(lost)
-				if s.poll != nil {
-					s.poll.answer.Gap = e
+				if s.poll() != nil {
+					s.poll().answer.Gap = e
 					l.polls = append(l.polls, s)
 				}
 				s.giveControl(text)

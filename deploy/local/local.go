@@ -76,6 +76,9 @@ func newLocal(cfg config, log *slog.Logger, out io.Writer) (_ *local, err error)
 		nc.Admin.Addr, nc.SSENode.Addr = "127.0.0.1:0", "127.0.0.1:0"
 		nc.SSENode.Name = fmt.Sprintf("node%d", i+1)
 		nc.NATS.URL, nc.Routes = l.natsURL, cfg.Routes
+		if err := nc.SSENode.AutoChannels.Decode("sse:broadcast,sse:channel:{clientId}"); err != nil {
+			return nil, err
+		}
 		nc.SSENode.DrainDelay, nc.SSENode.DrainTime = 0, 0 // Ctrl-C ends at once
 		n, err := ssenode.New(nc, log.With("worker", nc.SSENode.Name))
 		if err != nil {

@@ -15,8 +15,9 @@ import (
 type Format uint8
 
 const (
-	// Auto takes a JSON object with a string `event` and a `data` as an
-	// envelope, anything else as the data of an unnamed event.
+	// Auto takes a JSON object with a string `event` and a `data`, or with a
+	// `message` and `criteria`, as an envelope, anything else as the data of an
+	// unnamed event.
 	Auto Format = iota
 	// Raw takes every payload as the data of an unnamed event.
 	Raw
@@ -41,6 +42,10 @@ type Event struct {
 	// Criteria is the envelope's `criteria` as it came, nil without one.
 	Criteria json.RawMessage
 }
+
+// conditional are the keys of the other form that has criteria: a `message`, which
+// becomes the data of an unnamed event.
+var messageKey, criteriaKey = []byte(`"message"`), []byte(`"criteria"`)
 
 // envelopeKeys must all stand in a payload for it to be an envelope: looking
 // for them is far cheaper than parsing. (A publisher that escapes letters of
@@ -73,7 +78,11 @@ func parseEnvelope(payload []byte) (Event, bool) {
 	for i < len(payload) && (payload[i] == ' ' || payload[i] == '\t' || payload[i] == '\n' || payload[i] == '\r') {
 		i++
 	}
-	if i == len(payload) || payload[i] != '{' || !bytes.Contains(payload, eventKey) || !bytes.Contains(payload, dataKey) {
+	if i == len(payload) || payload[i] != '{' {
+		return Event{}, false
+	}
+	conditional := bytes.Contains(payload, messageKey) && bytes.Contains(payload, criteriaKey)
+	if !conditional && !(bytes.Contains(payload, eventKey) && bytes.Contains(payload, dataKey)) {
 		return Event{}, false
 	}
 	// A map, not a struct: encoding/json matches struct fields without regard
@@ -83,6 +92,13 @@ func parseEnvelope(payload []byte) (Event, bool) {
 		return Event{}, false
 	}
 	rawName, data := m["event"], m["data"]
+	if message, criteria := m["message"], m["criteria"]; message != nil && criteria != nil && rawName == nil && data == nil {
+		if len(m) > 2 { // what else it says is not to be lost
+			delete(m, "criteria")
+			message, _ = json.Marshal(m) // of what was JSON
+		}
+		return Event{Data: message, Criteria: criteria}, true
+	}
 	if len(rawName) == 0 || rawName[0] != '"' || data == nil {
 		return Event{}, false
 	}

@@ -24,6 +24,12 @@ func TestParse(t *testing.T) {
 	f(Auto, `{"event":"bid","data":null}`, "bid", `null`)
 	f(Auto, `{"event":"","data":1}`, "", `1`)
 	f(Auto, `{"event":"bid","data":{"a":1},"criteria":{"role":"admin"}}`, "bid", `{"a":1}`)
+	f(Auto, `{"message":{"a":1},"criteria":{"role":"admin"}}`, "", `{"a":1}`)
+	f(Auto, `{"message":"hi","criteria":{}}`, "", `"hi"`)
+	f(Enveloped, `{"message":"hi","criteria":{}}`, "", `"hi"`)
+	f(Auto, `{"type":"t","message":"hi","criteria":{}}`, "", `{"message":"hi","type":"t"}`)
+	f(Raw, `{"message":"hi","criteria":{}}`, "", `{"message":"hi","criteria":{}}`)
+	f(Auto, `{"message":"hi","criteria":{},"event":"e"}`, "", `{"message":"hi","criteria":{},"event":"e"}`)
 	// What is almost an envelope is a payload like any other.
 	f(Auto, `{"event":7,"data":1}`, "", `{"event":7,"data":1}`)
 	f(Auto, `{"event":null,"data":1}`, "", `{"event":null,"data":1}`)

@@ -1,0 +1,139 @@
+package ssenode
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+
+	"sluice/shared/channel"
+	"sluice/ssenode/auth"
+)
+
+// tokenParam is the parameter of a query that may hold a token. Nothing repeats
+// its value: not an answer, not a log.
+const tokenParam = "token"
+
+// admit reads a request for events and decides whether it is granted. It is the
+// only way to a request that is opened, whatever its kind, so there is only this
+// one check. Nothing was subscribed or read before.
+//
+// path is what follows /events/, templates are those of an endpoint.
+func (n *Node) admit(ctx *fasthttp.RequestCtx, path string, templates []channel.Template) (*request, error) {
+	params, err := parseQuery(string(ctx.URI().QueryString()))
+	if err != nil {
+		return nil, err
+	}
+	r := &request{cors: n.cors(ctx).lines()}
+	if r.identity, err = n.identify(ctx, params); err != nil {
+		return nil, err
+	}
+	if err := r.common(params); err != nil {
+		return nil, err
+	}
+	if r.chosen {
+		if err := n.guard.CheckClient(r.identity, r.clientID); err != nil {
+			return nil, err
+		}
+	}
+	if templates != nil {
+		err = r.fill(templates, params, n.cfg.SSENode.MaxChannels)
+	} else {
+		err = r.named(path, params, n.cfg.SSENode.MaxChannels)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// The query's is what the page began with; the header is newer.
+	if id := ctx.Request.Header.Peek("Last-Event-ID"); len(id) > 0 {
+		r.lastEventID = string(id)
+	}
+	explicit := r.want
+	if auto := n.guard.Auto(r.identity, r.clientID); len(auto) > 0 {
+		explicit = slices.DeleteFunc(slices.Clone(r.want), func(p channel.Pattern) bool { return p.CoveredBy(auto) })
+		if most := n.cfg.SSENode.MaxChannels; len(auto) > most {
+			return nil, bad("%d channels come by themselves: at most %d", len(auto), most)
+		}
+		if err := r.also(auto); err != nil {
+			return nil, err
+		}
+	}
+	if len(r.want) == 0 {
+		return nil, errNoChannel
+	}
+	r.attributes = n.guard.Attributes(r.identity, said(params))
+	return r, n.guard.Check(r.identity, r.clientID, explicit)
+}
+
+// ownParams are those that say what a client wants, and not what it is.
+var ownParams = []string{"channel", "channels", "clientId", "initial", "lastEventId", "pattern", "timeout", tokenParam, "wrap"}
+
+// said is what a client says of itself.
+func said(params []param) map[string][]string {
+	var m map[string][]string
+	for _, p := range params {
+		if slices.Contains(ownParams, p.name) {
+			continue
+		}
+		if m == nil {
+			m = map[string][]string{}
+		}
+		m[p.name] = append(m[p.name], p.value)
+	}
+	return m
+}
+
+// identify finds out whom a request acts for.
+func (n *Node) identify(ctx *fasthttp.RequestCtx, params []param) (*auth.Identity, error) {
+	if !n.guard.On() {
+		return nil, nil
+	}
+	h := &ctx.Request.Header
+	var c auth.Carrier
+	for _, field := range h.PeekAll("Authorization") {
+		c.Authorization = append(c.Authorization, string(field))
+	}
+	for _, p := range params {
+		if p.name == tokenParam {
+			c.Query = append(c.Query, p.value)
+		}
+	}
+	if name := n.cfg.SSENode.Cookie; name != "" {
+		for key, value := range h.Cookies() {
+			if string(key) == name {
+				c.Cookies = append(c.Cookies, string(value))
+			}
+		}
+	}
+	return n.guard.Identify(&c, auth.Site{
+		Origin: origin(h), Fetch: string(h.Peek("Sec-Fetch-Site")), Host: string(h.Host()),
+	})
+}
+
+// sendAway tells a client to come back soon. An EventSource would never do so
+// after any status but 200.
+func (n *Node) sendAway(ctx *fasthttp.RequestCtx, poll bool, why error) {
+	n.stats.refused.Add(1)
+	if poll {
+		ctx.Response.Header.Set("Retry-After", "1")
+		n.answer(ctx, http.StatusServiceUnavailable, problem{Error: why.Error()})
+		return
+	}
+	n.cors(ctx).set(&ctx.Response.Header)
+	ctx.SetStatusCode(http.StatusOK)
+	ctx.SetContentType("text/event-stream; charset=utf-8")
+	ctx.Response.Header.Set("Cache-Control", "no-cache")
+	ctx.SetBody(appendRetry(nil, n.cfg.SSENode.Retry))
+	ctx.SetConnectionClose()
+}
+
+// origin is where the page that asks comes from, "" if it does not say. Several
+// are one that nobody has allowed.
+func origin(h *fasthttp.RequestHeader) string {
+	var list []string
+	for _, o := range h.PeekAll("Origin") {
+		list = append(list, string(o))
+	}
+	return strings.Join(list, ", ")
+}
