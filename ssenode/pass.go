@@ -12,26 +12,37 @@ import (
 // ends; half of what is left if that is less.
 const expiringBefore = time.Minute
 
-// pass is how long a session may stay. Only sessions whose token ends have one,
-// and only their loop touches it.
+// endless is when a token ends that has no end, or one that is too far off for
+// Unix nanoseconds.
+const endless = 1 << 62
+
+// pass is for whom a session is there, and for how long. Only sessions with a token
+// have one, and only their loop touches it.
 type pass struct {
-	due     int64 // when something is to be done; Unix nanoseconds
-	until   int64 // when it is closed
-	expires int64 // what the client is told: exp, in seconds
-	at      int32 // place in loop.passes
-	told    bool
+	due    int64 // when something is to be done; Unix nanoseconds
+	until  int64 // when it is closed
+	bearer auth.Bearer
+	at     int32 // place in loop.passes
+	told   bool
 }
 
-// newPass is nil for a token without an end, and for nobody.
-func newPass(id *auth.Identity) *pass {
-	if id == nil || id.Until.IsZero() {
+// newPass is nil for nobody.
+func (n *Node) newPass(id *auth.Identity) *pass {
+	if id == nil {
 		return nil
 	}
-	lead := min(expiringBefore, time.Until(id.Until)/2)
-	return &pass{due: id.Until.Add(-lead).UnixNano(), until: id.Until.UnixNano(), expires: id.ExpiresAt.Unix()}
+	p := &pass{bearer: n.guard.Bearer(id), due: endless, until: endless}
+	if !id.Until.IsZero() && id.Until.Before(time.Unix(0, endless)) {
+		lead := min(expiringBefore, time.Until(id.Until)/2)
+		p.due, p.until = id.Until.Add(-lead).UnixNano(), id.Until.UnixNano()
+	}
+	return p
 }
 
-// passes are a loop's sessions with a pass, as a heap: the next that something is
+// ends tells whether it has an end.
+func (p *pass) ends() bool { return p != nil && p.until != endless }
+
+// passes are a loop's sessions whose pass ends, as a heap: the next that something is
 // due for is the first. So there is no timer for each.
 type passes []*session
 
@@ -58,13 +69,20 @@ func (p *passes) Pop() any {
 }
 
 func (p *passes) add(s *session) {
-	if s.pass != nil {
+	if s.pass.ends() {
 		heap.Push(p, s)
 	}
 }
 
+// renew gives the session a pass in place of its own.
+func (p *passes) renew(s *session, newer pass) {
+	p.remove(s)
+	*s.pass = newer
+	p.add(s)
+}
+
 func (p *passes) remove(s *session) {
-	if s.pass != nil {
+	if s.pass.ends() {
 		heap.Remove(p, int(s.pass.at))
 	}
 }
@@ -96,10 +114,36 @@ func (l *loop) expire(now time.Time) {
 			p.due = min(p.until, now.Add(time.Second).UnixNano())
 		default:
 			p.told, p.due = true, p.until
+			exp := time.Unix(0, p.until).Add(-l.leeway)
 			s.giveControl(appendControl(nil, wire.ID{}, "token-expiring", expiringEvent{
-				ExpiresAt: time.Unix(p.expires, 0).UTC().Format(time.RFC3339),
+				ExpiresAt: exp.UTC().Format(time.RFC3339),
 			}))
 		}
 		heap.Fix(&l.passes, 0)
 	}
+}
+
+// evict closes sessions whose token was revoked since the last time. Polls are
+// answered.
+func (l *loop) evict() {
+	if l.revocations == nil || l.revocations.Version() == l.evicted {
+		return
+	}
+	l.evicted = l.revocations.Version() // what comes meanwhile is looked at the next time
+	for _, list := range l.sessions.lists {
+		for _, s := range list {
+			l.evictRevoked(s)
+		}
+	}
+}
+
+// evictRevoked closes the session if its token is revoked.
+func (l *loop) evictRevoked(s *session) {
+	if s.pass == nil || s.closed || l.revocations == nil || !l.revocations.Has(s.pass.bearer) {
+		return
+	}
+	if c := s.poll(); c != nil {
+		c.revoked = true
+	}
+	l.drop(s, revoked, nil)
 }
