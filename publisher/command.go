@@ -16,10 +16,11 @@ const usage = `publisher: puts messages into Redis channels.
 Usage:
   publisher send CHANNEL [DATA] [flags]     publish one message, or the same one many times
   publisher simulate SCENARIO... [flags]    play the apps of today: race, chat, stocks, ...
-  publisher serve, publisher revoke         not there yet
+  publisher revoke -sub S|-jti J -for TIME  tokens of a subject, or one token, do not count any more
+  publisher serve                           not there yet
   publisher -version
 
-"publisher send -h" and "publisher simulate -h" list flags and examples.
+"publisher send -h" and so on list flags and examples.
 
 Examples:
   publisher send race-events:demo '{"type":"race-start"}'
@@ -29,8 +30,8 @@ Examples:
 
 // exitCodes and settings stand at the end of every help text.
 const exitCodes = `
-Exit codes: 0 done; 1 not everything was published (Redis is away, interrupted);
-2 a wrong argument or setting, nothing was published.
+Exit codes: 0 done; 1 not everything was published or revoked (Redis or NATS is
+away, interrupted); 2 a wrong argument or setting, nothing was done.
 `
 
 // command is one run of the program, with what tests put in its place.
@@ -46,7 +47,7 @@ type command struct {
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := command{ctx: ctx, name: "publisher", stdin: stdin, stdout: stdout, stderr: stderr}
 	if len(args) == 0 {
-		return c.wrong(errors.New("want send or simulate"))
+		return c.wrong(errors.New("want send, simulate or revoke"))
 	}
 	switch name := args[0]; name {
 	case "-h", "-help", "--help", "help":
@@ -61,10 +62,13 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	case "simulate":
 		c.name += " simulate"
 		return c.simulate(args[1:])
-	case "serve", "revoke":
-		return c.wrong(fmt.Errorf("%s is not there yet; send and simulate are", name))
+	case "revoke":
+		c.name += " revoke"
+		return c.revoke(args[1:])
+	case "serve":
+		return c.wrong(fmt.Errorf("%s is not there yet; send, simulate and revoke are", name))
 	default:
-		return c.wrong(fmt.Errorf("unknown command %q: want send or simulate", name))
+		return c.wrong(fmt.Errorf("unknown command %q: want send, simulate or revoke", name))
 	}
 }
 

@@ -25,11 +25,12 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	type l = []string
-	f(l{"-h"}, "publisher send", "publisher simulate")
+	f(l{"-h"}, "publisher send", "publisher simulate", "publisher revoke")
 	f(l{"--help"})
 	f(l{"help"})
 	f(l{"send", "-h"}, "-event", "-rate", "standard input")
 	f(l{"send", "c", "d", "--help"}, "-event")
+	f(l{"revoke", "-h"}, "-sub", "-jti", "-for")
 	f(l{"simulate", "-h"}, append(scenarioNames(), "-rate", "-size", "-bytes", "-for", "-seed")...)
 }
 
@@ -47,9 +48,8 @@ func TestWrongCommands(t *testing.T) {
 			t.Errorf("%q: exit %d, stdout %q, stderr %q", args, code, out, errs)
 		}
 	}
-	f("want send or simulate")
+	f("want send, simulate or revoke")
 	f("not there yet", "serve")
-	f("not there yet", "revoke", "-sub", "alice")
 	f(`unknown command "publish"`, "publish")
 	f("want the name of a scenario", "simulate")
 	f(`scenario "rase": want race, leaderboard`, "simulate", "race", "rase")

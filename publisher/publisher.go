@@ -1,7 +1,7 @@
 // Package publisher puts messages into Redis channels: one by hand (send), or
-// many as the publishers of today's apps do (simulate). It only ever speaks to
-// Redis, with plain PUBLISH, and so stands where any app's own publisher stands:
-// what it sends takes the same way to the browsers.
+// many as the publishers of today's apps do (simulate). These only ever speak to
+// Redis, with plain PUBLISH, and so stand where any app's own publisher stands:
+// what they send takes the same way to the browsers. Revoke alone speaks to NATS.
 package publisher
 
 import (
@@ -9,7 +9,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"sluice/shared/natsconn"
 	"sluice/shared/redisconn"
+	"sluice/shared/wire"
 	"sluice/shared/worker"
 )
 
@@ -18,7 +20,9 @@ type Config struct {
 	Redis struct {
 		URL string `default:"redis://127.0.0.1:6379" desc:"Redis to publish to"`
 	}
-	Log worker.Log
+	NATS   natsconn.Settings // as Stream only for revoke
+	Stream wire.Stream
+	Log    worker.Log
 }
 
 // Open returns a client as publishing needs it: a command is tried once. When a

@@ -33,13 +33,18 @@ const (
 // may lag behind, unless they are said to go to the leader.
 type history struct {
 	nc     *nats.Conn
-	stream wire.Stream
+	name   string        // of the stream
+	prefix string        // of all its subjects
 	asked  atomic.Uint64 // requests made
+}
+
+func newHistory(nc *nats.Conn, s wire.Stream) *history {
+	return &history{nc: nc, name: s.Name, prefix: s.Log()}
 }
 
 // record is a message of the stream.
 type record struct {
-	subject string // below the log prefix
+	subject string // without the prefix
 	seq     uint64
 	at      time.Time
 	data    []byte
@@ -84,12 +89,12 @@ func (h *history) many(ctx context.Context, req getRequest, each func(record)) (
 	inbox := h.nc.NewInbox()
 	sub, err := h.nc.SubscribeSync(inbox)
 	if err != nil {
-		return nil, fmt.Errorf("read from stream %s: %w", h.stream.Name, err)
+		return nil, fmt.Errorf("read from stream %s: %w", h.name, err)
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // fails only once the connection is closed
 	h.asked.Add(1)
-	if err := h.nc.PublishRequest("$JS.API.DIRECT.GET."+h.stream.Name, inbox, body); err != nil {
-		return nil, fmt.Errorf("read from stream %s: %w", h.stream.Name, err)
+	if err := h.nc.PublishRequest("$JS.API.DIRECT.GET."+h.name, inbox, body); err != nil {
+		return nil, fmt.Errorf("read from stream %s: %w", h.name, err)
 	}
 	// A long answer may take longer than a replica may take to begin it.
 	patience := askLimit
@@ -99,13 +104,13 @@ func (h *history) many(ctx context.Context, req getRequest, each func(record)) (
 	for last, parts := uint64(0), 0; ; parts++ {
 		m, err := sub.NextMsg(patience)
 		if err != nil {
-			return nil, fmt.Errorf("read from stream %s: after %d messages of an answer: %w", h.stream.Name, parts, err)
+			return nil, fmt.Errorf("read from stream %s: after %d messages of an answer: %w", h.name, parts, err)
 		}
 		// Each message names the one before it in the answer. After a reconnection
 		// in the middle of an answer only the rest of it comes.
 		status := m.Header.Get("Status")
 		if (status == "" || status == "204") && number(m.Header, wire.HeaderLastSequence) != last {
-			return nil, fmt.Errorf("read from stream %s: %w", h.stream.Name, errTorn)
+			return nil, fmt.Errorf("read from stream %s: %w", h.name, errTorn)
 		}
 		switch {
 		case status == "204":
@@ -113,7 +118,7 @@ func (h *history) many(ctx context.Context, req getRequest, each func(record)) (
 		case status == "404":
 			return nil, errNothing
 		case status != "":
-			return nil, fmt.Errorf("read from stream %s: %s %s", h.stream.Name, status, m.Header.Get("Description"))
+			return nil, fmt.Errorf("read from stream %s: %s %s", h.name, status, m.Header.Get("Description"))
 		}
 		r, err := h.record(m)
 		if err != nil {
@@ -130,10 +135,10 @@ func (h *history) many(ctx context.Context, req getRequest, each func(record)) (
 func (h *history) record(m *nats.Msg) (record, error) {
 	r := record{seq: number(m.Header, wire.HeaderSequence), data: m.Data}
 	subject := lastOf(m.Header["Nats-Subject"])
-	if r.seq == 0 || len(subject) <= len(h.stream.Log()) {
-		return r, fmt.Errorf("read from stream %s: answer without sequence or subject", h.stream.Name)
+	if r.seq == 0 || len(subject) <= len(h.prefix) {
+		return r, fmt.Errorf("read from stream %s: answer without sequence or subject", h.name)
 	}
-	r.subject = subject[len(h.stream.Log()):]
+	r.subject = subject[len(h.prefix):]
 	r.at, _ = time.Parse(time.RFC3339Nano, lastOf(m.Header["Nats-Time-Stamp"]))
 	return r, nil
 }
@@ -158,7 +163,7 @@ func lastOf(values []string) string {
 // page reads messages of a subject, wildcards included, after a sequence.
 func (h *history) page(ctx context.Context, subject string, after uint64) (page, error) {
 	p := page{through: after}
-	end, err := h.many(ctx, getRequest{Seq: after + 1, Batch: pageCount, MaxBytes: pageBytes, NextFor: h.stream.Log() + subject}, func(r record) {
+	end, err := h.many(ctx, getRequest{Seq: after + 1, Batch: pageCount, MaxBytes: pageBytes, NextFor: h.prefix + subject}, func(r record) {
 		p.through = r.seq
 		if r.subject[0] != '$' || subject[0] == '$' {
 			p.records = append(p.records, r)
@@ -189,10 +194,10 @@ func (h *history) first(ctx context.Context) (uint64, error) {
 func (h *history) last(ctx context.Context, subjects []string, since, notAfter uint64) (list []record, upTo uint64, err error) {
 	want := make([]string, 0, len(subjects)+1)
 	for _, s := range subjects {
-		want = append(want, h.stream.Log()+s)
+		want = append(want, h.prefix+s)
 	}
 	// Without any result there would be no answer to tell how far it goes.
-	want = append(want, h.stream.Log()+wire.PulseToken)
+	want = append(want, h.prefix+wire.PulseToken)
 	for {
 		n := len(list)
 		end, err := h.many(ctx, getRequest{MultiLast: want, Seq: since, UpTo: notAfter, MaxBytes: pageBytes}, func(r record) {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -70,6 +71,9 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 			name = ""
 		}
 		r, err := n.admit(ctx, name, templates)
+		if path != "/poll" && n.endForGood(ctx, err) {
+			return
+		}
 		if errors.Is(err, auth.ErrNoKeys) {
 			n.sendAway(ctx, path == "/poll", err)
 			return
@@ -82,6 +86,10 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 			n.servePoll(ctx, r)
 		} else {
 			n.open(ctx, r)
+		}
+	case path == "/refresh":
+		if n.allow(ctx, "POST, OPTIONS") {
+			n.serveRefresh(ctx)
 		}
 	case path == "/version":
 		if n.allow(ctx, "GET, HEAD, OPTIONS") {
@@ -136,22 +144,40 @@ func (n *Node) refuse(ctx *fasthttp.RequestCtx, err error) {
 	}
 }
 
+// endForGood answers an EventSource whose token is revoked: by 204 it ends, as it was
+// meant to, without an error in the page's console. It returns false for who is none,
+// and can read why.
+func (n *Node) endForGood(ctx *fasthttp.RequestCtx, err error) bool {
+	var nobody *auth.Unauthorized
+	if !errors.As(err, &nobody) || nobody.Code != auth.Revoked ||
+		!strings.Contains(string(ctx.Request.Header.Peek("Accept")), "text/event-stream") {
+		return false
+	}
+	n.stats.refused.Add(1)
+	n.stats.unauthorized(nobody.Code)
+	n.cors(ctx).set(&ctx.Response.Header)
+	ctx.Response.Header.Set("Cache-Control", "no-store")
+	ctx.SetStatusCode(http.StatusNoContent)
+	return true
+}
+
 // allow answers preflights and methods that do not fit; it returns true when
 // the request is to be served. A HEAD is served like a GET by fasthttp, which
 // leaves out the body, and is not a stream.
 func (n *Node) allow(ctx *fasthttp.RequestCtx, methods string) bool {
-	switch string(ctx.Method()) {
-	case http.MethodGet, http.MethodHead:
-		return true
-	case http.MethodOptions:
+	method := string(ctx.Method())
+	switch {
+	case method == http.MethodOptions:
 		ctx.Response.Header.Set("Allow", methods)
 		n.cors(ctx).preflight(&ctx.Response.Header, methods)
 		ctx.SetStatusCode(http.StatusNoContent)
 		return false
+	case slices.Contains(strings.Split(methods, ", "), method):
+		return true
 	}
 	ctx.Response.Header.Set("Allow", methods)
 	n.stats.refused.Add(1)
-	n.answer(ctx, http.StatusMethodNotAllowed, problem{Error: "method " + clip(string(ctx.Method())) + " is not allowed here: want " + methods})
+	n.answer(ctx, http.StatusMethodNotAllowed, problem{Error: "method " + clip(method) + " is not allowed here: want " + methods})
 	return false
 }
 

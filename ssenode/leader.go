@@ -30,9 +30,9 @@ func (h *history) leaderGet(ctx context.Context, req getRequest) (record, error)
 	defer cancel()
 	body, _ := json.Marshal(req) // strings and numbers
 	h.asked.Add(1)
-	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+h.stream.Name, body)
+	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+h.name, body)
 	if err != nil {
-		return record{}, fmt.Errorf("read from the leader of stream %s: %w", h.stream.Name, err)
+		return record{}, fmt.Errorf("read from the leader of stream %s: %w", h.name, err)
 	}
 	var resp struct {
 		Message *struct {
@@ -47,23 +47,23 @@ func (h *history) leaderGet(ctx context.Context, req getRequest) (record, error)
 		} `json:"error"`
 	}
 	if err := json.Unmarshal(m.Data, &resp); err != nil {
-		return record{}, fmt.Errorf("read from the leader of stream %s: %w", h.stream.Name, err)
+		return record{}, fmt.Errorf("read from the leader of stream %s: %w", h.name, err)
 	}
 	switch {
 	case resp.Error != nil && resp.Error.Code == 404:
 		return record{}, errNothing
 	case resp.Error != nil:
-		return record{}, fmt.Errorf("read from the leader of stream %s: %s", h.stream.Name, resp.Error.Description)
-	case resp.Message == nil || len(resp.Message.Subject) <= len(h.stream.Log()):
-		return record{}, fmt.Errorf("read from the leader of stream %s: empty answer", h.stream.Name)
+		return record{}, fmt.Errorf("read from the leader of stream %s: %s", h.name, resp.Error.Description)
+	case resp.Message == nil || len(resp.Message.Subject) <= len(h.prefix):
+		return record{}, fmt.Errorf("read from the leader of stream %s: empty answer", h.name)
 	}
-	return record{resp.Message.Subject[len(h.stream.Log()):], resp.Message.Seq, resp.Message.Time, resp.Message.Data}, nil
+	return record{resp.Message.Subject[len(h.prefix):], resp.Message.Seq, resp.Message.Time, resp.Message.Data}, nil
 }
 
 // leaderLast reads the last message of a subject, wildcards included, from the
 // leader; a zero record if there is none.
 func (h *history) leaderLast(ctx context.Context, subject string) (record, error) {
-	r, err := h.leaderGet(ctx, getRequest{LastFor: h.stream.Log() + subject})
+	r, err := h.leaderGet(ctx, getRequest{LastFor: h.prefix + subject})
 	if errors.Is(err, errNothing) {
 		return record{}, nil
 	}
@@ -77,7 +77,7 @@ func (h *history) leaderPage(ctx context.Context, subject string, after uint64) 
 		if limit, ok := ctx.Deadline(); ok && p.through > after && time.Until(limit) < askLimit/2 {
 			break // rather less than nothing
 		}
-		r, err := h.leaderGet(ctx, getRequest{Seq: p.through + 1, NextFor: h.stream.Log() + subject})
+		r, err := h.leaderGet(ctx, getRequest{Seq: p.through + 1, NextFor: h.prefix + subject})
 		if errors.Is(err, errNothing) {
 			p.first, err = h.first(ctx)
 			return p, err
@@ -103,7 +103,7 @@ func (h *history) lastPulse(ctx context.Context) (wire.Pulse, uint64, error) {
 		return wire.Pulse{}, 0, err
 	}
 	if r.seq == 0 {
-		return wire.Pulse{}, 0, fmt.Errorf("stream %s has no pulse: %w", h.stream.Name, errNothing)
+		return wire.Pulse{}, 0, fmt.Errorf("stream %s has no pulse: %w", h.name, errNothing)
 	}
 	p, err := wire.ParsePulse(r.data)
 	return p, r.seq, err
@@ -133,11 +133,11 @@ func (h *history) leaderLasts(ctx context.Context, subjects []string, head uint6
 // counts reads how many messages each subject of a pattern has, from the leader.
 // It fails when there are more subjects than one answer holds (100,000).
 func (h *history) counts(ctx context.Context, subject string) (map[string]int, error) {
-	body, _ := json.Marshal(map[string]string{"subjects_filter": h.stream.Log() + subject}) // a string
+	body, _ := json.Marshal(map[string]string{"subjects_filter": h.prefix + subject}) // a string
 	h.asked.Add(1)
-	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+h.stream.Name, body)
+	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+h.name, body)
 	if err != nil {
-		return nil, fmt.Errorf("count messages of stream %s: %w", h.stream.Name, err)
+		return nil, fmt.Errorf("count messages of stream %s: %w", h.name, err)
 	}
 	var resp struct {
 		Total int `json:"total"`
@@ -149,14 +149,14 @@ func (h *history) counts(ctx context.Context, subject string) (map[string]int, e
 		} `json:"error"`
 	}
 	if err := json.Unmarshal(m.Data, &resp); err != nil {
-		return nil, fmt.Errorf("count messages of stream %s: %w", h.stream.Name, err)
+		return nil, fmt.Errorf("count messages of stream %s: %w", h.name, err)
 	}
 	if resp.Error != nil || resp.Total > len(resp.State.Subjects) {
-		return nil, fmt.Errorf("count messages of stream %s: %d subjects of %d, %v", h.stream.Name, len(resp.State.Subjects), resp.Total, resp.Error)
+		return nil, fmt.Errorf("count messages of stream %s: %d subjects of %d, %v", h.name, len(resp.State.Subjects), resp.Total, resp.Error)
 	}
 	counts := make(map[string]int, len(resp.State.Subjects))
 	for s, n := range resp.State.Subjects {
-		if s = s[min(len(s), len(h.stream.Log())):]; s != "" && s[0] != '$' {
+		if s = s[min(len(s), len(h.prefix)):]; s != "" && s[0] != '$' {
 			counts[s] = n
 		}
 	}

@@ -31,7 +31,7 @@ func TestPlacesOfPatterns(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	h := &history{nc: nc, stream: wire.Stream{Name: "MANY", Prefix: "sluice"}}
+	h := newHistory(nc, wire.Stream{Name: "MANY", Prefix: "sluice"})
 	var held []*nats.Msg
 	answer := func(m *nats.Msg, subject string, seq int) {
 		_ = m.Respond([]byte(fmt.Sprintf(`{"message":{"subject":%q,"seq":%d}}`, subject, seq)))

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/ssenode/auth"
 	"sluice/ssenode/engine"
 )
 
@@ -41,6 +42,10 @@ type loop struct {
 	heartbeat time.Duration
 	stuck     time.Duration
 	retry     time.Duration
+	leeway    time.Duration // of tokens' ends
+	// revocations are nil without authentication.
+	revocations *auth.Revocations
+	clients     *clients // by their ids
 
 	mu     sync.Mutex // guards the following fields
 	queue  []op
@@ -70,6 +75,7 @@ type loop struct {
 	withholds  bool                    // nobody is settled
 	polls      []*session              // that got something
 	passes     passes                  // sessions whose token ends
+	evicted    uint64                  // version of the revocations that was looked at
 	ticks      int
 	drainTotal int           // sessions when the drain began
 	dirty      []*localTopic // topics with frames in the batch in work
@@ -86,9 +92,13 @@ func newLoop(i int, e engine.Loop, n *Node) *loop {
 	l := &loop{
 		index: i, engine: e, hub: n.hub, stats: n.stats, fetcher: n.fetcher,
 		nodeEpoch: &n.epoch, marks: &n.dispatch.marks,
-		heartbeat: s.Heartbeat, stuck: s.StuckAfter, retry: s.Retry,
+		heartbeat: s.Heartbeat, stuck: s.StuckAfter, retry: s.Retry, leeway: s.JWT.Leeway,
+		clients:  newClients(),
 		sessions: newTurns(int(s.Heartbeat / engine.TickEvery)),
 		behind:   map[*session]struct{}{},
+	}
+	if n.guard.On() {
+		l.revocations = n.guard.Revocations
 	}
 	l.room = sync.NewCond(&l.mu)
 	return l
@@ -202,6 +212,7 @@ func (l *loop) admit(s *session) {
 			l.stats.closed(failed)
 			return
 		}
+		l.clients.add(s)
 	}
 	l.sessions.add(s)
 	l.passes.add(s)
@@ -215,6 +226,7 @@ func (l *loop) admit(s *session) {
 		l.fresh = append(l.fresh, s)
 	}
 	l.later(s, s.cursor)
+	l.evictRevoked(s) // it may have been since the request was granted
 }
 
 // later lets the session go on once the loop has handled the number n.
@@ -276,6 +288,9 @@ func (l *loop) bury() {
 		delete(l.behind, s)
 		l.sessions.remove(s)
 		l.passes.remove(s)
+		if s.poll() == nil {
+			l.clients.remove(s)
+		}
 		for k := range s.subs {
 			s.subs[k].topic.byLoop[l.index].local.remove(s, k)
 		}
@@ -300,6 +315,7 @@ func (l *loop) Tick(now time.Time) {
 		}
 	}
 	l.expire(now)
+	l.evict()
 	if from := l.drainFrom.Load(); from != 0 {
 		l.drain(from, l.drainTo.Load(), now.UnixNano())
 	}

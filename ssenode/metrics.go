@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/shared/control"
+	"sluice/shared/wire"
 	"sluice/ssenode/auth"
 )
 
@@ -15,22 +17,39 @@ import (
 type stats struct {
 	log *slog.Logger
 
-	connects  atomic.Uint64
-	closes    [reasons]atomic.Uint64
-	refused   atomic.Uint64 // requests answered with an error
-	nobody    [len(auth.Codes)]atomic.Uint64
-	forbidden atomic.Uint64
-	messages  atomic.Uint64
-	events    atomic.Uint64
-	bytes     atomic.Uint64
-	dropped   [drops]atomic.Uint64
-	ringBytes atomic.Int64
-	routes    atomic.Uint64 // pulses that announced other ROUTES than ours
-	polls     atomic.Uint64 // long polls begun
-	checks    atomic.Uint64 // comparisons with the stream
-	relearned atomic.Uint64 // topics begun anew
-	slow      atomic.Uint64 // times the inbox was about full
-	gapEvents [len(gapReasons)]atomic.Uint64
+	connects    atomic.Uint64
+	closes      [reasons]atomic.Uint64
+	refused     atomic.Uint64 // requests answered with an error
+	nobody      [len(auth.Codes)]atomic.Uint64
+	forbidden   atomic.Uint64
+	messages    atomic.Uint64
+	events      atomic.Uint64
+	bytes       atomic.Uint64
+	dropped     [drops]atomic.Uint64
+	ringBytes   atomic.Int64
+	routes      atomic.Uint64 // pulses that announced other ROUTES than ours
+	polls       atomic.Uint64 // long polls begun
+	checks      atomic.Uint64 // comparisons with the stream
+	relearned   atomic.Uint64 // topics begun anew
+	slow        atomic.Uint64 // times the inbox was about full
+	asked       atomic.Uint64 // by nodes
+	refusedAsks [len(askRefusals)]atomic.Uint64
+	refreshed   atomic.Uint64 // streams of which POST /refresh was told here
+	ignored     [ignorances]atomic.Uint64
+	gapEvents   [len(gapReasons)]atomic.Uint64
+}
+
+// askRefusals are why a node does not do what it is asked, in the order of
+// stats.refusedAsks.
+var askRefusals = [...]string{wire.RefusedVersion, wire.RefusedMalformed, wire.RefusedBusy}
+
+// refusedAsk counts a request of a node that is not done.
+func (s *stats) refusedAsk(why string) {
+	for i, r := range askRefusals {
+		if r == why {
+			s.refusedAsks[i].Add(1)
+		}
+	}
 }
 
 // gapReasons are those of `event: gap`, in the order of stats.gapEvents.
@@ -113,6 +132,14 @@ func (s *stats) register(reg prometheus.Registerer, h *hub, asked *atomic.Uint64
 	counter("relearned_total", "Channels and patterns that missed something, or may have, and were begun anew from the stream.", nil, &s.relearned)
 	counter("slow_consumer_total", "Times that messages came faster than the node could take them.", nil, &s.slow)
 	counter("routes_mismatch_total", "Pulses of a bridge with other ROUTES.", nil, &s.routes)
+	counter("refreshed_total", "Streams, on all nodes, that got a newer token by a request to this one.", nil, &s.refreshed)
+	counter("control_requests_total", "Requests of nodes, this one included, that came over NATS.", nil, &s.asked)
+	for i, why := range askRefusals {
+		counter("control_refused_total", "Requests of nodes that were not done, by reason.", prometheus.Labels{"reason": why}, &s.refusedAsks[i])
+	}
+	for i := range s.ignored {
+		counter("revocations_ignored_total", "Revocations that are not heeded, by reason.", prometheus.Labels{"reason": ignorance(i).String()}, &s.ignored[i])
+	}
 	gauge("ring_bytes", "Recent events kept in memory.", func() float64 { return float64(s.ringBytes.Load()) })
 	gauge("nats_subscriptions", "Channels and patterns subscribed at NATS.", func() float64 { n, _ := h.counts(); return float64(n) })
 	gauge("watched_channels", "Channels and patterns that have clients.", func() float64 { _, n := h.counts(); return float64(n) })
@@ -122,4 +149,21 @@ func (s *stats) register(reg prometheus.Registerer, h *hub, asked *atomic.Uint64
 		}
 		return 0
 	})
+}
+
+// registerControl is register for what nodes ask each other, and for revocations.
+func (s *stats) registerControl(reg prometheus.Registerer, a *control.Asker, r *auth.Revocations) {
+	counter := func(name, help string, v *atomic.Uint64) {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sluice_ssenode_" + name, Help: help},
+			func() float64 { return float64(v.Load()) }))
+	}
+	gauge := func(name, help string, f func() int) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_ssenode_" + name, Help: help},
+			func() float64 { return float64(f()) }))
+	}
+	counter("control_asked_total", "Questions to all nodes.", &a.Asked)
+	counter("control_incomplete_total", "Questions that not all nodes have answered in time.", &a.Incomplete)
+	counter("control_stray_total", "Answers that came too late, or were none.", &a.Stray)
+	gauge("control_nodes", "Nodes of which something was heard of late, this one included.", func() int { n, _ := a.Nodes(); return n })
+	gauge("revocations", "Subjects and tokens that are revoked.", r.Len)
 }

@@ -18,6 +18,7 @@ import (
 	"sluice/shared/channel"
 	"sluice/shared/embedded"
 	"sluice/shared/worker"
+	"sluice/ssenode/auth"
 	"sluice/ssenode/engine"
 )
 
@@ -146,6 +147,10 @@ func newPaper(b *testing.B, clients int) *paper {
 	cfg.SSENode.Name, cfg.SSENode.Linger = "n1", time.Hour
 	log := embedded.TestLog(b)
 	p.n = &Node{cfg: cfg, log: log, stats: &stats{log: log}, done: make(chan struct{}), engine: newPaperEngine()}
+	var err error
+	if p.n.guard, err = auth.New(&p.n.cfg.SSENode.Settings, log); err != nil {
+		b.Fatal(err)
+	}
 	if err := p.n.connect(); err != nil {
 		b.Fatal(err)
 	}

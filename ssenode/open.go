@@ -68,7 +68,7 @@ func (n *Node) open(ctx *fasthttp.RequestCtx, r *request) {
 // when these are ready and the stream is known; usually there are none.
 func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct{}, err error) {
 	l := n.loops[n.next.Add(1)%uint64(len(n.loops))]
-	s = &session{loop: l, clientID: r.clientID, wrap: r.wrap, overlap: overlaps(r.want), pass: newPass(r.identity, r.attributes), lag: &lag{}}
+	s = &session{loop: l, clientID: r.clientID, wrap: r.wrap, overlap: overlaps(r.want), pass: n.newPass(r.identity, r.attributes), lag: &lag{}}
 	if poll != nil {
 		s.sock = poll
 	}

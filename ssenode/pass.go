@@ -13,33 +13,37 @@ import (
 // ends; half of what is left if that is less.
 const expiringBefore = time.Minute
 
-// pass is how long a session may stay, and what is known of its client. Only sessions
-// of which there is any of that have one, and only their loop touches it.
+// endless is when a token ends that has no end, or one that is too far off for
+// Unix nanoseconds.
+const endless = 1 << 62
+
+// pass is for whom a session is there, and for how long. Only sessions with a token, or
+// with attributes, have one, and only their loop touches it.
 type pass struct {
-	due     int64 // when something is to be done; Unix nanoseconds
-	until   int64 // when it is closed
-	expires int64 // what the client is told: exp, in seconds
-	at      int32 // place in loop.passes
-	told    bool
+	due    int64 // when something is to be done; Unix nanoseconds
+	until  int64 // when it is closed
+	bearer auth.Bearer
+	at     int32 // place in loop.passes
+	told   bool
 	// attributes are what criteria of events are compared with.
 	attributes auth.Attributes
 }
 
 // newPass is nil where there is nothing to be known.
-func newPass(id *auth.Identity, attributes auth.Attributes) *pass {
-	p := &pass{attributes: attributes}
-	switch {
-	case id != nil && !id.Until.IsZero():
-		lead := min(expiringBefore, time.Until(id.Until)/2)
-		p.due, p.until, p.expires = id.Until.Add(-lead).UnixNano(), id.Until.UnixNano(), id.ExpiresAt.Unix()
-	case attributes == auth.Attributes{}:
+func (n *Node) newPass(id *auth.Identity, attributes auth.Attributes) *pass {
+	if id == nil && attributes == (auth.Attributes{}) {
 		return nil
+	}
+	p := &pass{bearer: n.guard.Bearer(id), due: endless, until: endless, attributes: attributes}
+	if id != nil && !id.Until.IsZero() && id.Until.Before(time.Unix(0, endless)) {
+		lead := min(expiringBefore, time.Until(id.Until)/2)
+		p.due, p.until = id.Until.Add(-lead).UnixNano(), id.Until.UnixNano()
 	}
 	return p
 }
 
-// ends tells whether there is an end to it.
-func (p *pass) ends() bool { return p != nil && p.until != 0 }
+// ends tells whether it has an end.
+func (p *pass) ends() bool { return p != nil && p.until != endless }
 
 // matches tells whether the criteria hold.
 func (p *pass) matches(c event.Criteria) bool {
@@ -81,6 +85,13 @@ func (p *passes) add(s *session) {
 	}
 }
 
+// renew gives the session a pass in place of its own.
+func (p *passes) renew(s *session, newer pass) {
+	p.remove(s)
+	*s.pass = newer
+	p.add(s)
+}
+
 func (p *passes) remove(s *session) {
 	if s.pass.ends() {
 		heap.Remove(p, int(s.pass.at))
@@ -114,10 +125,36 @@ func (l *loop) expire(now time.Time) {
 			p.due = min(p.until, now.Add(time.Second).UnixNano())
 		default:
 			p.told, p.due = true, p.until
+			exp := time.Unix(0, p.until).Add(-l.leeway)
 			s.giveControl(appendControl(nil, wire.ID{}, "token-expiring", expiringEvent{
-				ExpiresAt: time.Unix(p.expires, 0).UTC().Format(time.RFC3339),
+				ExpiresAt: exp.UTC().Format(time.RFC3339),
 			}))
 		}
 		heap.Fix(&l.passes, 0)
 	}
+}
+
+// evict closes sessions whose token was revoked since the last time. Polls are
+// answered.
+func (l *loop) evict() {
+	if l.revocations == nil || l.revocations.Version() == l.evicted {
+		return
+	}
+	l.evicted = l.revocations.Version() // what comes meanwhile is looked at the next time
+	for _, list := range l.sessions.lists {
+		for _, s := range list {
+			l.evictRevoked(s)
+		}
+	}
+}
+
+// evictRevoked closes the session if its token is revoked.
+func (l *loop) evictRevoked(s *session) {
+	if s.pass == nil || s.closed || l.revocations == nil || !l.revocations.Has(s.pass.bearer) {
+		return
+	}
+	if c := s.poll(); c != nil {
+		c.revoked = true
+	}
+	l.drop(s, revoked, nil)
 }

@@ -10,6 +10,7 @@ import (
 
 	"sluice/shared/channel"
 	"sluice/shared/wire"
+	"sluice/ssenode/auth"
 )
 
 const (
@@ -38,11 +39,12 @@ type pollEvent struct {
 // collector is the client's side of a session that answers a poll: it takes
 // frames instead of bytes. All but the answer is owned by the loop.
 type collector struct {
-	answer pollAnswer // to be read once done
-	size   int
-	atOnce bool // also without an event
-	once   sync.Once
-	done   chan struct{}
+	answer  pollAnswer // to be read once done
+	size    int
+	atOnce  bool // also without an event
+	revoked bool // the answer is not to be given: its token does not count any more
+	once    sync.Once
+	done    chan struct{}
 }
 
 func newCollector(atOnce bool) *collector {
@@ -162,6 +164,10 @@ func (n *Node) servePoll(ctx *fasthttp.RequestCtx, r *request) {
 	}
 	select {
 	case <-c.done:
+		if c.revoked {
+			n.refuse(ctx, &auth.Unauthorized{Code: auth.Revoked})
+			return
+		}
 		n.answer(ctx, http.StatusOK, c.answer)
 	default: // the node has ended; the answer may still be written to
 		ctx.Response.Header.Set("Retry-After", "1")

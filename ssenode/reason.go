@@ -9,13 +9,14 @@ const (
 	stuck
 	drained
 	tokenExpired
+	revoked
 	shutdown
 	failed
 	reasons // how many there are
 )
 
 func (r reason) String() string {
-	return [reasons]string{"client-gone", "stuck", "drain", "token-expired", "shutdown", "error"}[r]
+	return [reasons]string{"client-gone", "stuck", "drain", "token-expired", "revoked", "shutdown", "error"}[r]
 }
 
 // dropReason names why an event did not reach somebody.
@@ -35,3 +36,14 @@ const (
 func (d dropReason) String() string {
 	return [drops]string{"slow-consumer", "slow", "duplicate", "superseded", "not-envelope", "bad-criteria", "bad-subject"}[d]
 }
+
+// ignorance names why a revocation in the bucket is not heeded.
+type ignorance uint8
+
+const (
+	malformedRevocation ignorance = iota // not what the key is of
+	tooManyRevocations                   // the node has no room for it
+	ignorances
+)
+
+func (i ignorance) String() string { return [ignorances]string{"malformed", "full"}[i] }

@@ -202,7 +202,7 @@ func TestAdvance(t *testing.T) {
 // rest of it comes. That must not be taken for all.
 func TestTornAnswer(t *testing.T) {
 	u := newUpstream(t)
-	h := &history{nc: u.nc, stream: wire.Stream{Name: "TORN", Prefix: "sluice"}}
+	h := newHistory(u.nc, wire.Stream{Name: "TORN", Prefix: "sluice"})
 	answer := func(parts ...[2]int) {
 		sub, err := u.nc.Subscribe("$JS.API.DIRECT.GET.TORN", func(m *nats.Msg) {
 			for _, p := range parts {

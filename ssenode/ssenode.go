@@ -25,6 +25,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/valyala/fasthttp"
 
+	"sluice/shared/control"
 	"sluice/shared/natsconn"
 	"sluice/shared/wire"
 	"sluice/shared/worker"
@@ -47,6 +48,8 @@ type Node struct {
 	fetcher  *fetcher
 	usher    *usher
 	guard    *auth.Guard
+	asker    *control.Asker
+	revoker  *revoker // nil without authentication
 	tip      tip
 	server   *fasthttp.Server
 	stats    *stats
@@ -83,6 +86,7 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 		return nil, err
 	}
 	n.stats.register(n.admin.Registry, n.hub, &n.history.asked)
+	n.stats.registerControl(n.admin.Registry, n.asker, n.guard.Revocations)
 	n.server = n.newServer(log)
 	return n, nil
 }
@@ -102,7 +106,7 @@ func (n *Node) connect() error {
 		return err
 	}
 	n.nc = nc
-	n.history = &history{nc: nc, stream: n.cfg.Stream}
+	n.history = newHistory(nc, n.cfg.Stream)
 	n.tip.history = n.history
 	n.hub = newHub(nc, &n.cfg, len(n.engine.Loops()), n.done, n.log)
 	d := newDispatcher(n, n.hub)
@@ -120,6 +124,16 @@ func (n *Node) connect() error {
 		if d.system[i], err = nc.ChanSubscribe(n.cfg.Stream.Live()+token, n.hub.inbox); err != nil {
 			nc.Close()
 			return fmt.Errorf("subscribe %s: %w", token, err)
+		}
+	}
+	if err := n.startControl(); err != nil {
+		nc.Close()
+		return err
+	}
+	if n.guard.On() {
+		if n.revoker, err = newRevoker(n); err != nil {
+			nc.Close()
+			return err
 		}
 	}
 	return nil
@@ -140,6 +154,8 @@ func (n *Node) ready() error {
 		return errors.New("not connected to NATS")
 	case n.epoch.Load() == nil || *n.epoch.Load() == "":
 		return errors.New("no pulse of a bridge seen yet")
+	case n.revoker != nil && !n.revoker.ready.Load():
+		return errors.New("what is revoked is not known yet")
 	}
 	return n.guard.Ready()
 }
@@ -158,6 +174,16 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.usher.run(work) })
 	wg.Go(func() { n.trim(work) })
 	wg.Go(func() { n.guard.Run(work) })
+	if n.revoker != nil {
+		wg.Go(func() { n.revoker.run(work) })
+	}
+	asks, leave := context.WithCancel(work)
+	defer leave()
+	left := make(chan struct{})
+	wg.Go(func() {
+		defer close(left)
+		n.asker.Run(asks)
+	})
 	for range fetchers {
 		wg.Go(func() { n.fetcher.run(work) })
 	}
@@ -181,6 +207,8 @@ func (n *Node) Run(ctx context.Context) error {
 	case err = <-broken:
 		n.closeServer()
 	}
+	leave() // while it is connected
+	<-left
 	for _, l := range n.loops {
 		l.end()
 	}

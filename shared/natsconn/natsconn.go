@@ -48,6 +48,8 @@ type Hooks struct {
 	Up    func() // connected, the first time or again
 	Down  func() // connection lost
 	Error func(sub *nats.Subscription, err error)
+	// Failed is told why another try to connect came to nothing.
+	Failed func(err error)
 }
 
 // Open returns at once, connected or not: a server that is not there yet is
@@ -94,6 +96,9 @@ func Open(s Settings, name string, log *slog.Logger, hooks Hooks) (*nats.Conn, e
 				hooks.Error(sub, err)
 			}
 		}),
+	}
+	if hooks.Failed != nil {
+		opts = append(opts, nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { hooks.Failed(err) }))
 	}
 	nc, err := nats.Connect(s.URL, opts...)
 	if err != nil {

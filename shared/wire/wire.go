@@ -5,6 +5,7 @@
 //	bridge ── sluice.log.<subject>  ──> stream SLUICE ──RePublish──> sluice.live.<subject> ──> nodes
 //	bridge ── sluice.live.<subject> ──────────────── (history=off) ─────────────────────────> nodes
 //	bridge ── sluice.log.$pulse     ──> stream SLUICE ──RePublish──> sluice.live.$pulse    ──> nodes
+//	anyone ── sluice.ctl.node.<verb> ──> all nodes ── sluice.ctl.reply.<who asked>.<n> ──> who asked
 //
 // A token that begins with `$` cannot come from a channel name (see package
 // channel), so the system's own subjects are out of every client's reach.
@@ -56,8 +57,12 @@ func (s Stream) Validate() error {
 // Log is the prefix, ending in a dot, of the subjects that the stream captures.
 func (s Stream) Log() string { return s.Prefix + ".log." }
 
+// Ctl is the prefix, ending in a dot, of the subjects on which bridges and nodes
+// are asked and answer. No channel's name leads there.
+func (s Stream) Ctl() string { return s.Prefix + ".ctl." }
+
 // Bridges is the subject on which bridges ask each other.
-func (s Stream) Bridges() string { return s.Prefix + ".ctl.bridge" }
+func (s Stream) Bridges() string { return s.Ctl() + "bridge" }
 
 // Live is the prefix, ending in a dot, of the subjects that nodes listen to.
 func (s Stream) Live() string { return s.Prefix + ".live." }

@@ -9,7 +9,9 @@
 package auth
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -25,6 +27,9 @@ const mostFilled = 10000
 
 // Guard decides. Without a key in its settings it lets everything pass.
 type Guard struct {
+	// Revocations are heeded from when they are added.
+	Revocations *Revocations
+
 	s      *Settings
 	verify *verifier // nil: authentication is off
 	jwks   *jwks     // nil: another kind of key
@@ -33,7 +38,7 @@ type Guard struct {
 // New prepares what the settings, which Validate has found right, ask for. It
 // opens nothing: a key set is fetched by Run.
 func New(s *Settings, log *slog.Logger) (*Guard, error) {
-	g := &Guard{s: s}
+	g := &Guard{s: s, Revocations: newRevocations()}
 	switch secret := s.JWT.Secret.Reveal(); {
 	case secret != "":
 		if len(secret) < 32 {
@@ -98,7 +103,37 @@ func (g *Guard) Identify(c *Carrier, from Site) (*Identity, error) {
 		}
 		return nil, &Forbidden{Origin: origin}
 	}
-	return g.verify.verify(token)
+	return g.valid(g.verify.verify(token))
+}
+
+func (g *Guard) valid(id *Identity, err error) (*Identity, error) {
+	if err == nil && g.Revocations.Has(g.Bearer(id)) {
+		return nil, &Unauthorized{Code: Revoked}
+	}
+	return id, err
+}
+
+// Judge is Identify for the claims, as JSON, of a token that another node has
+// verified; nil without authentication.
+func (g *Guard) Judge(claims []byte) (*Identity, error) {
+	if !g.On() {
+		return nil, nil
+	}
+	c := Claims{}
+	d := json.NewDecoder(bytes.NewReader(claims))
+	d.UseNumber()
+	if err := d.Decode(&c); err != nil {
+		return nil, &Unauthorized{Code: Malformed}
+	}
+	return g.valid(g.verify.judge(c))
+}
+
+// Bearer is what to keep of an identity, nil for nobody.
+func (g *Guard) Bearer(id *Identity) Bearer {
+	if id == nil {
+		return Bearer{}
+	}
+	return g.Revocations.bearer(id)
 }
 
 // CheckClient tells whether the bearer may go by a clientId that it has chosen.
@@ -116,7 +151,7 @@ func (g *Guard) Check(id *Identity, clientID string, want []channel.Pattern) err
 	if !g.On() {
 		return nil
 	}
-	granted := g.granted(id, clientID)
+	granted := g.Granted(id, clientID)
 	for _, p := range want {
 		switch {
 		case p.CoveredBy(granted):
@@ -135,8 +170,8 @@ func (g *Guard) Check(id *Identity, clientID string, want []channel.Pattern) err
 	return nil
 }
 
-// granted is all that the bearer may read.
-func (g *Guard) granted(id *Identity, clientID string) []channel.Pattern {
+// Granted is all that the bearer, nil for nobody, may read; with authentication.
+func (g *Guard) Granted(id *Identity, clientID string) []channel.Pattern {
 	list := g.s.PublicChannels.list
 	if id == nil {
 		return list

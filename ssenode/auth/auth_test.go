@@ -220,6 +220,6 @@ func FuzzClaims(f *testing.F) {
 		if err := g.s.UserChannels.Decode("u:{claim.sub}:{claim.a.b}"); err != nil {
 			t.Fatal(err)
 		}
-		g.granted(id, "x")
+		g.Granted(id, "x")
 	})
 }

@@ -12,6 +12,8 @@ type Identity struct {
 	Subject string
 	ID      string // of the token, "" if it has none
 	Claims  Claims
+	// IssuedAt is the token's iat, zero if it has none that could be true.
+	IssuedAt time.Time
 	// ExpiresAt is the token's exp; Until when it is taken, with the leeway. Both
 	// are zero for a token without.
 	ExpiresAt, Until time.Time
@@ -54,7 +56,12 @@ func (v *verifier) verify(token string) (*Identity, error) {
 	if _, demands := parsed.Header["crit"]; demands {
 		return refuse(Malformed)
 	}
-	c := Claims(claims)
+	return v.judge(Claims(claims))
+}
+
+// judge is verify for claims of which it is known who signed them.
+func (v *verifier) judge(c Claims) (*Identity, error) {
+	refuse := func(c Code) (*Identity, error) { return nil, &Unauthorized{Code: c} }
 	exp, ok1 := c.moment("exp")
 	nbf, ok2 := c.moment("nbf")
 	now := v.now()
@@ -76,5 +83,9 @@ func (v *verifier) verify(token string) (*Identity, error) {
 	}
 	id.Subject, _ = scalar(c["sub"])
 	id.ID, _ = scalar(c["jti"])
+	// One of the future, in milliseconds say, would put it after every revocation.
+	if iat, ok := c.moment("iat"); ok && !now.Add(v.leeway).Before(iat) {
+		id.IssuedAt = iat
+	}
 	return id, nil
 }

@@ -1,0 +1,121 @@
+package ssenode
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"sluice/shared/control"
+	"sluice/shared/wire"
+	"sluice/shared/worker"
+)
+
+const (
+	// mostInWork bounds the requests of other nodes that wait for this node's loops;
+	// mostQueued and queuedBytes those that nobody has looked at yet.
+	mostInWork  = 256
+	mostQueued  = 4096
+	queuedBytes = 32 << 20
+)
+
+// service is what a node can be asked over NATS, as a NATS micro service: every node
+// shows in `nats micro ls`, and what it is asked in `nats micro stats`. Each verb
+// has an endpoint of its own, with one goroutine, that all nodes hear.
+type service struct {
+	nc     *nats.Conn
+	names  wire.Stream
+	name   string // of the node
+	id     string // as in its hellos
+	stats  *stats
+	micro  micro.Service
+	inWork atomic.Int64
+}
+
+// newService makes the service; it ends with the connection.
+func newService(n *Node) (*service, error) {
+	s := &service{nc: n.nc, names: n.cfg.Stream, name: n.cfg.SSENode.Name, id: n.asker.ID(), stats: n.stats}
+	var err error
+	s.micro, err = micro.AddService(n.nc, micro.Config{
+		Name: n.cfg.Stream.Prefix + "-ssenode", Version: fmt.Sprintf("%d.0.0", wire.ControlVersion),
+		Description:        "delivers events as server-sent events",
+		Metadata:           map[string]string{"node": s.name, "id": s.id, "version": worker.Version()},
+		QueueGroupDisabled: true, // a request is for all nodes
+		StatsHandler:       func(*micro.Endpoint) any { return map[string]uint64{"connections": n.stats.open()} },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("offer the node as a NATS service: %w", err)
+	}
+	return s, nil
+}
+
+// on offers a verb. f must not block: it calls answer once, from any goroutine, with
+// the body of the answer, or returns an error for a body that is malformed.
+func (s *service) on(verb string, f func(body json.RawMessage, answer func(any)) error) error {
+	err := s.micro.AddEndpoint(verb, micro.HandlerFunc(func(r micro.Request) { s.handle(r, f) }),
+		micro.WithEndpointSubject(s.names.NodeVerb(verb)), micro.WithEndpointPendingLimits(mostQueued, queuedBytes))
+	if err != nil {
+		return fmt.Errorf("offer %s to other nodes: %w", verb, err)
+	}
+	return nil
+}
+
+func (s *service) handle(r micro.Request, f func(json.RawMessage, func(any)) error) {
+	s.stats.asked.Add(1)
+	var q wire.Request
+	switch err := wire.DecodeControl(r.Data(), &q); {
+	case err != nil:
+		s.refuse(r, wire.RefusedMalformed)
+		return
+	case q.Version != wire.ControlVersion:
+		s.refuse(r, wire.RefusedVersion)
+		return
+	}
+	if s.inWork.Add(1) > mostInWork {
+		s.inWork.Add(-1)
+		s.refuse(r, wire.RefusedBusy)
+		return
+	}
+	err := f(q.Body, func(body any) {
+		s.inWork.Add(-1)
+		raw, err := wire.EncodeControl(body)
+		if err != nil || r.Reply() == "" {
+			return // who asks sees that this node is missing
+		}
+		// Not by the request, which is its goroutine's.
+		_ = s.nc.Publish(r.Reply(), s.answer(wire.Answer{Body: raw}))
+	})
+	if err != nil {
+		s.inWork.Add(-1)
+		s.refuse(r, wire.RefusedMalformed)
+	}
+}
+
+// refuse answers a request that is not done, and lets NATS count it.
+func (s *service) refuse(r micro.Request, why string) {
+	s.stats.refusedAsk(why)
+	_ = r.Error("400", why, s.answer(wire.Answer{Refused: why}))
+}
+
+func (s *service) answer(a wire.Answer) []byte {
+	a.Version, a.ID, a.Name = wire.ControlVersion, s.id, s.name
+	data, err := wire.EncodeControl(a)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// startControl makes what nodes ask each other with.
+func (n *Node) startControl() (err error) {
+	if n.asker, err = control.New(n.nc, n.cfg.Stream, &wire.Hello{Name: n.cfg.SSENode.Name}); err != nil {
+		return err
+	}
+	s, err := newService(n)
+	if err != nil {
+		return err
+	}
+	return s.on(wire.VerbRefresh, n.askedToRefresh)
+}
