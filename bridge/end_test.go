@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"sluice/shared/embedded"
 	"sluice/shared/wire"
+	"sluice/shared/worker"
 )
 
 // pad stores padding at the end of the stream, as a bridge that then dies.
@@ -232,5 +234,68 @@ func TestAskedAgain(t *testing.T) {
 	}
 	if _, err := k.readEnd(ctx); !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("nobody answers: %v", err)
+	}
+}
+
+// noLink is a link on which nothing ever comes.
+type noLink struct{}
+
+func (noLink) linked() bool   { return true }
+func (noLink) server() string { return "" }
+func (noLink) shards() bool   { return false }
+func (noLink) renew(string)   {}
+func (noLink) now()           {}
+
+// The stream is without a leader for two seconds, and the bridge that leads is well: a
+// standby has not seen that it is silent, and does not take over with its first look.
+func TestTimeWithoutAnswersIsNotObserved(t *testing.T) {
+	s, err := embedded.StartNATS(embedded.NATSOptions{Modify: func(o *server.Options) { o.JetStream = false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Shutdown() })
+	nc, err := nats.Connect(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	written := time.Now()
+	pulse := wire.Pulse{Epoch: "e1", Term: 1, Bridge: "other", Time: written, Patterns: "p"}.Encode()
+	var away atomic.Bool
+	_, err = nc.Subscribe("$JS.API.STREAM.>", func(m *nats.Msg) {
+		switch {
+		case away.Load():
+		case strings.Contains(m.Subject, ".MSG.GET."):
+			h := nats.Header{}
+			h.Set(wire.Header, wire.Stamp{Term: 1, Number: 7}.String())
+			b := fmt.Appendf(nil, "NATS/1.0\r\n%s: %s\r\n\r\n", wire.Header, h.Get(wire.Header))
+			a, _ := json.Marshal(map[string]any{"message": stored{Subject: "sluice.log.$pulse", Seq: 7, Header: b, Data: pulse, Time: written}})
+			_ = m.Respond(a)
+		default:
+			_ = m.Respond(fmt.Appendf(nil, `{"state":{"last_seq":7,"first_seq":1},"ts":%q}`, time.Now().UTC().Format(time.RFC3339Nano)))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := worker.Default[Config]()
+	l := newLeader(nc, newQueue(1<<20), &cfg, noLink{}, embedded.TestLog(t))
+	l.plan, l.stats, l.refused = "p", newStats(), &refusals{log: l.log}
+	l.keeper = &keeper{nc: nc, names: wire.Stream{Name: "SLUICE", Prefix: "sluice"}, log: l.log}
+	look := func() bool {
+		e, err := l.look(t.Context())
+		if err != nil {
+			l.seen = 0
+			return false
+		}
+		l.standBy(e)
+		_, _, ok := l.decide(e)
+		return ok
+	}
+	look()
+	away.Store(true)
+	time.AfterFunc(2200*time.Millisecond, func() { away.Store(false) })
+	if look() {
+		t.Error("takes over with its first look after the stream was away")
 	}
 }

@@ -212,7 +212,10 @@ func (l *leader) isStopping() bool {
 func (l *leader) look(ctx context.Context) (end, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	return l.keeper.readEnd(ctx)
+	asked := time.Now()
+	e, err := l.keeper.readEnd(ctx)
+	l.since = l.since.Add(time.Since(asked)) // while the stream did not answer, nobody was observed
+	return e, err
 }
 
 // newEpoch names a new life of the stream.

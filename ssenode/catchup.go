@@ -208,12 +208,8 @@ func (s *session) missed(dst []*frame, upTo uint64) (frames []*frame, through ui
 		if !ok || history && t.ring.known == 0 {
 			if history {
 				t.mu.Unlock()
-				s.slow, s.told = !ok, nil
-				s.replays()
-				s.pos = s.seq
-				for k := range s.subs {
-					s.progress[k].at = max(s.subs[k].replayed, s.seq)
-				}
+				s.slow = !ok
+				s.goBySequence()
 				return dst[:0], s.cursor, nil
 			}
 			if lost == nil {
@@ -238,6 +234,20 @@ func (s *session) missed(dst []*frame, upTo uint64) (frames []*frame, through ui
 		dst = dst[:len(dst)-1]
 	}
 	return dst, upTo, nil
+}
+
+// byNumbers tells whether a session that is behind goes on by numbers from its cursor.
+func (s *session) byNumbers() bool { return s.behind && !s.replaying && s.start == nil && !s.early }
+
+// goBySequence makes a session that is behind, and goes by numbers, replay from its
+// position.
+func (s *session) goBySequence() {
+	s.told = nil
+	s.replays()
+	s.pos = s.seq
+	for k := range s.subs {
+		s.progress[k].at = max(s.subs[k].replayed, s.seq)
+	}
 }
 
 // note remembers that a loss of the i-th subscription up to a place was told.

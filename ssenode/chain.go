@@ -31,7 +31,8 @@ type chain struct {
 	// had is, of a channel that is begun anew, the sequence up to which it was
 	// complete: its ring is good if there is nothing later.
 	had uint64
-	old uint64 // number of the last frame that was old when it was given
+	// late tells that something was given out after something later.
+	late bool
 
 	early *early // nil for none
 }

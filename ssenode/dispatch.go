@@ -224,7 +224,7 @@ func (d *dispatcher) give(t *topic, f *frame, now time.Time) {
 	d.last = f
 	d.newest = max(d.newest, f.seq)
 	if f.old {
-		t.chain.old = f.n
+		t.chain.late = true
 	}
 	d.rings.add(t, f, now, d.ringBytes, d.ringTotal)
 	for i := range t.byLoop {

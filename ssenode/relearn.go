@@ -2,6 +2,7 @@ package ssenode
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -21,7 +22,7 @@ type relearnt struct {
 	topic *topic
 	upTo  uint64            // everything up to here
 	tails map[string]uint64 // of a pattern: and of these subjects up to there
-	old   uint64            // number of the last frame with something later before it
+	late  []*frame          // those in its ring with something later before them
 }
 
 // relearn begins the topics anew.
@@ -31,7 +32,11 @@ func (d *dispatcher) relearn(topics []*topic) {
 		if !t.chain.learned || t.literal && t.live {
 			continue
 		}
-		r := relearnt{topic: t, upTo: t.chain.known, tails: t.chain.tails, old: t.chain.old}
+		d.throttled.release(d, t, time.Now()) // what comes of that was given out, too
+		r := relearnt{topic: t, upTo: t.chain.known, tails: t.chain.tails}
+		if t.chain.late {
+			r.late = t.lateFrames()
+		}
 		if t.literal {
 			r.upTo = max(t.chain.known, t.chain.tail)
 		}
@@ -87,23 +92,30 @@ func (d *dispatcher) begin(t *topic) {
 // relearn lets the clients of the topics replay them.
 func (l *loop) relearn(list []relearnt) {
 	var turned []*session
-	for _, r := range list {
+	for i := range list {
+		r := &list[i]
 		for _, c := range r.topic.on(l).clients {
 			s := c.session
-			if s.closed {
+			switch {
+			case s.closed:
 				continue
-			}
-			if !s.behind {
+			case !s.behind:
 				s.beginAnew()
 				turned = append(turned, s)
+			case s.byNumbers() && s.cursor >= l.restarted.n && s.cursor >= l.forgotten:
+				// It would go on where it is once its socket takes more, and pass over what
+				// is missing before.
+				s.goBySequence()
 			}
+			s.unsettle()
 			switch replayed := s.subs[c.sub].replayed; {
 			case s.turning:
-				s.progress[c.sub] = progress{at: max(replayed, r.upTo), given: r.tails}
+				s.progress[c.sub] = progress{at: max(replayed, r.upTo)}
+				s.progress[c.sub].has(r.tails, math.MaxUint64)
 			case s.replaying:
 				x := &s.progress[c.sub]
-				x.again(&r, replayed, s.cursor, s.seq)
-				s.pos = min(s.pos, x.at)
+				x.again(r, replayed, s.cursor)
+				s.seq = min(s.seq, max(s.given, x.at))
 			}
 		}
 	}
@@ -115,26 +127,49 @@ func (l *loop) relearn(list []relearnt) {
 
 // again goes back, in a replay that has come further, to where the topic was complete:
 // what was missed may lie before where the replay is. Of a pattern it has what was given
-// out of each channel up to its place.
-//
-// It has not got what was given out after its cursor with a sequence before its place:
-// that was to come by numbers, and the ring is empty now. With that it goes back to seq,
-// the client's position; what it repeats then was sent without an id.
-func (x *progress) again(r *relearnt, replayed, cursor, seq uint64) {
-	if r.old > cursor {
-		x.at = min(x.at, max(replayed, min(seq, r.upTo)))
-		return
-	}
-	if len(r.tails) > 0 {
-		given := make(map[string]uint64, len(r.tails))
-		maps.Copy(given, x.given)
-		for subject, last := range r.tails {
-			given[subject] = max(given[subject], min(last, x.at))
+// out of each channel up to its place; but not what was given out late, that is with a
+// lower sequence than its place, after its cursor: that was to come by numbers, and the
+// ring is empty now.
+func (x *progress) again(r *relearnt, replayed, cursor uint64) {
+	upTo, tails := r.upTo, r.tails
+	var lowest map[string]uint64 // of what came late, by subject
+	for _, f := range r.late {
+		if f.n <= cursor {
+			continue
 		}
-		x.given = given
+		if r.topic.literal {
+			upTo = min(upTo, f.seq-1)
+			continue
+		}
+		if lowest == nil {
+			lowest = map[string]uint64{}
+		}
+		if at, is := lowest[f.subject]; !is || f.seq < at {
+			lowest[f.subject] = f.seq
+		}
 	}
+	if lowest != nil {
+		tails = maps.Clone(tails) // others have it, too
+		for subject, seq := range lowest {
+			tails[subject] = min(tails[subject], seq-1)
+		}
+	}
+	x.has(tails, x.at)
 	// What it has replayed it may have collected only, and not written yet.
-	x.at = min(x.at, max(replayed, r.upTo))
+	x.at = min(x.at, max(replayed, upTo))
+}
+
+// lateFrames are those in the topic's ring before which something later was given out.
+// There are hardly ever any.
+func (t *topic) lateFrames() (list []*frame) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range int(t.ring.len) {
+		if f := t.ring.at(i); f.old {
+			list = append(list, f)
+		}
+	}
+	return list
 }
 
 // beginAnew makes a current session one that replays, and has all that its loop was
@@ -149,11 +184,21 @@ func (s *session) beginAnew() {
 		if lt := s.subs[i].topic.on(l); lt.owed > 0 && lt.held != 0 && s.subs[i].topic.literal {
 			at = min(at, lt.held-1) // of a pattern see raise
 		}
+		if t := s.subs[i].topic; t.literal && !t.live {
+			// Of one channel it is known; what comes of it late then is after its place.
+			t.mu.Lock()
+			at = min(at, t.ring.lastUpTo(l.n, at))
+			t.mu.Unlock()
+		}
 		s.progress[i].at = max(s.subs[i].replayed, at)
 	}
+}
+
+// unsettle withholds the session's ids until all its topics are settled.
+func (s *session) unsettle() {
 	if !s.unsettled {
 		s.unsettled = true
-		l.fresh = append(l.fresh, s)
+		s.loop.fresh = append(s.loop.fresh, s)
 	}
 }
 

@@ -2,6 +2,7 @@ package ssenode
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 )
@@ -126,27 +127,61 @@ func TestMissedWhileReplaying(t *testing.T) {
 // What a replay has given of a topic that is begun anew once more.
 func TestBegunAnewOnceMore(t *testing.T) {
 	tails := map[string]uint64{"x": 48, "y": 55}
+	given := func(subject string, upTo uint64) progress {
+		x := progress{at: 45}
+		x.has(map[string]uint64{subject: upTo}, math.MaxUint64)
+		return x
+	}
 	f := func(x progress, r relearnt, replayed uint64, want string) {
 		t.Helper()
-		const cursor, seq = 9, 42
-		x.again(&r, replayed, cursor, seq)
-		if got := fmt.Sprint(x.at, x.given); got != want {
+		const cursor = 9
+		x.again(&r, replayed, cursor)
+		got := fmt.Sprint(x.at)
+		for _, subject := range []string{"x", "y", "z"} {
+			seq := uint64(0)
+			for x.had(&frame{subject: subject, seq: seq + 1}) {
+				seq++
+			}
+			got += fmt.Sprint(" ", seq)
+		}
+		if got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
-	f(progress{at: 50}, relearnt{upTo: 44}, 0, "44 map[]")
-	f(progress{at: 50}, relearnt{upTo: 60}, 0, "50 map[]")
-	f(progress{at: 50}, relearnt{upTo: 44}, 47, "47 map[]")
-	f(progress{at: 50}, relearnt{upTo: 44}, 60, "50 map[]") // 51 to 60 are not written yet
-	f(progress{at: 50}, relearnt{upTo: 40, tails: tails}, 0, "40 map[x:48 y:50]")
-	f(progress{at: 45, given: map[string]uint64{"x": 47, "z": 42}}, relearnt{upTo: 40, tails: tails}, 0, "40 map[x:47 y:45 z:42]")
-	// Something low came after the cursor.
-	f(progress{at: 50}, relearnt{upTo: 44, old: 9}, 0, "44 map[]")
-	f(progress{at: 50}, relearnt{upTo: 44, old: 10}, 0, "42 map[]")
-	f(progress{at: 50}, relearnt{upTo: 40, old: 10}, 0, "40 map[]")
-	f(progress{at: 50}, relearnt{upTo: 44, old: 10}, 43, "43 map[]")
-	f(progress{at: 50}, relearnt{upTo: 44, old: 10, tails: tails}, 0, "42 map[]")
-	if tails["y"] != 55 {
+	literal := &topic{literal: true}
+	f(progress{at: 50}, relearnt{topic: literal, upTo: 44}, 0, "44 0 0 0")
+	f(progress{at: 50}, relearnt{topic: literal, upTo: 60}, 0, "50 0 0 0")
+	f(progress{at: 50}, relearnt{topic: literal, upTo: 44}, 47, "47 0 0 0")
+	f(progress{at: 50}, relearnt{topic: literal, upTo: 44}, 60, "50 0 0 0") // 51 to 60 are not written yet
+	pattern := &topic{}
+	f(progress{at: 50}, relearnt{topic: pattern, upTo: 40, tails: tails}, 0, "40 48 50 0")
+	f(given("x", 47), relearnt{topic: pattern, upTo: 40, tails: tails}, 0, "40 47 45 0")
+	f(given("z", 42), relearnt{topic: pattern, upTo: 40, tails: tails}, 0, "40 45 45 42")
+	// Something low came after the cursor, or before it.
+	late := func(n, seq uint64) []*frame { return []*frame{{n: n, seq: seq, subject: "x"}} }
+	f(progress{at: 50}, relearnt{topic: literal, upTo: 44, late: late(9, 41)}, 0, "44 0 0 0")
+	f(progress{at: 50}, relearnt{topic: literal, upTo: 44, late: late(10, 41)}, 0, "40 0 0 0")
+	f(progress{at: 50}, relearnt{topic: literal, upTo: 44, late: late(10, 41)}, 43, "43 0 0 0")
+	f(progress{at: 50}, relearnt{topic: pattern, upTo: 40, tails: tails, late: late(9, 43)}, 0, "40 48 50 0")
+	f(progress{at: 50}, relearnt{topic: pattern, upTo: 40, tails: tails, late: late(10, 43)}, 0, "40 42 50 0")
+	if tails["x"] != 48 || tails["y"] != 55 {
 		t.Error("what all clients share was changed")
+	}
+}
+
+// What was given is kept in few parts however often a topic is begun anew.
+func TestGivenIsJoined(t *testing.T) {
+	x := progress{}
+	for i := range uint64(100) {
+		x.has(map[string]uint64{fmt.Sprint(i % 10): i}, i-i%2)
+	}
+	if len(x.given) > maxGiven {
+		t.Errorf("%d parts", len(x.given))
+	}
+	for i := range uint64(10) {
+		last := 90 + i - i%2
+		if subject := fmt.Sprint(i); !x.had(&frame{subject: subject, seq: last}) || x.had(&frame{subject: subject, seq: last + 1}) {
+			t.Errorf("%d is not the last given of %d", last, i)
+		}
 	}
 }

@@ -100,12 +100,15 @@ type reach struct {
 // advance writes the frames of a step, which are complete up to a sequence, and
 // notes how far each topic has come.
 func (s *session) advance(frames []*frame, r *reach, through uint64) bool {
+	before := s.pos
+	s.pos = 0 // it may be above where the frames are
 	done := s.write(frames)
-	if s.closed {
+	begun := s.pos
+	if s.pos = max(before, begun); s.closed {
 		return false
 	}
 	if !done {
-		through = s.pos // of the last frame that was begun
+		through = begun // the last frame that was
 	}
 	for i := range s.subs {
 		x, end := &s.progress[i], r.ends[i]
@@ -118,7 +121,7 @@ func (s *session) advance(frames []*frame, r *reach, through uint64) bool {
 	if done && through != math.MaxUint64 {
 		s.pos = max(s.pos, through)
 		if !s.holdsBack() {
-			s.seq = max(s.seq, min(s.pos, s.whole))
+			s.seq = max(s.seq, min(through, s.whole))
 		}
 	}
 	return done
@@ -145,7 +148,8 @@ func (s *session) raise() {
 		t.mu.Lock()
 		var ok bool
 		at := s.progress[i].at
-		rest, ok = t.ring.unordered(rest, s.cursor, l.n, at, at > max(s.seq, s.subs[i].replayed))
+		// Of one channel nothing comes below its place, see beginAnew.
+		rest, ok = t.ring.unordered(rest, s.cursor, l.n, at, !t.literal && at > s.subs[i].replayed)
 		t.mu.Unlock()
 		rest = s.wanted(rest, first, i)
 		return !ok

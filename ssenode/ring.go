@@ -28,7 +28,8 @@ type ring struct {
 	// searched by sequence also where some have none.
 	key uint64
 	// liveGone is the number of the newest frame without a sequence that is no
-	// longer here, lowGone that of the newest with one below another's before it.
+	// longer here, lowGone that of the newest with one below another's before it, of
+	// this topic or another.
 	liveGone, lowGone uint64
 }
 
@@ -59,7 +60,7 @@ func (r *ring) pop() int64 {
 	switch {
 	case f.seq == 0:
 		r.liveGone = f.n
-	case f.seq < r.from:
+	case f.seq < r.from || f.old:
 		r.lowGone = f.n
 	}
 	r.evicted, r.from = f.n, max(r.from, f.seq)
@@ -137,6 +138,20 @@ func (r *ring) oldAfter(n uint64) bool {
 	return false
 }
 
+// lastUpTo is the sequence of the newest message up to the number n, or seq if that is
+// not to be told.
+func (r *ring) lastUpTo(n, seq uint64) uint64 {
+	for i := int(r.len) - 1; i >= 0; i-- {
+		if f := r.at(i); f.n <= n {
+			return f.seq
+		}
+	}
+	if r.evicted <= n && r.known != 0 {
+		return r.from
+	}
+	return seq
+}
+
 // resumeAt is the number after which a client that lost something goes on: with
 // all that is left, or without history, where late is worthless, with the newest.
 func (r *ring) resumeAt() uint64 {
@@ -186,10 +201,11 @@ func (l *ringLog) add(t *topic, f *frame, now time.Time, perTopic, total int64) 
 func (l *ringLog) empty(t *topic, n uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	lowGone := t.ring.lowGone // who has not had what goes now is known: see again
 	for t.ring.len > 0 {
 		l.total -= t.ring.pop()
 	}
-	t.ring = ring{evicted: n, liveGone: t.ring.liveGone, lowGone: t.ring.lowGone}
+	t.ring = ring{evicted: n, liveGone: t.ring.liveGone, lowGone: lowGone}
 }
 
 // expire evicts what entered before then.

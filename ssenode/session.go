@@ -1,6 +1,7 @@
 package ssenode
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -66,9 +67,46 @@ type lag struct {
 // progress is how far a replay has come on one subscription.
 type progress struct {
 	at uint64 // the sequence up to which it has given what there is
-	// given has, for a pattern that was learned anew, the sequences up to which
-	// the client has everything of some subjects.
-	given map[string]uint64
+	// given is, of a pattern that was learned anew, what the client has of some
+	// subjects.
+	given []given
+}
+
+// given is that everything up to the tail of each of these subjects, but at most up to
+// a sequence, was given to a client. Many clients share the tails.
+type given struct {
+	tails map[string]uint64
+	upTo  uint64
+}
+
+// maxGiven is how many of these are kept apart.
+const maxGiven = 4
+
+// has notes what the client has of some subjects.
+func (x *progress) has(tails map[string]uint64, upTo uint64) {
+	if len(tails) == 0 {
+		return
+	}
+	if len(x.given) == maxGiven {
+		one := map[string]uint64{}
+		for _, g := range x.given {
+			for subject, last := range g.tails {
+				one[subject] = max(one[subject], min(last, g.upTo))
+			}
+		}
+		x.given = append(x.given[:0], given{one, math.MaxUint64})
+	}
+	x.given = append(x.given, given{tails, upTo})
+}
+
+// had tells whether the client was given the frame before.
+func (x *progress) had(f *frame) bool {
+	for _, g := range x.given {
+		if f.seq <= min(g.tails[f.subject], g.upTo) {
+			return true
+		}
+	}
+	return false
 }
 
 // sub is a session's subscription to one topic.
@@ -160,9 +198,9 @@ func (s *session) wanted(dst []*frame, first, i int) []*frame {
 // is for others, comes on another one, too, or was given before the topic was learned
 // anew.
 func (s *session) fresh(dst []*frame, first, i int) []*frame {
-	given := s.progress[i].given
+	x := &s.progress[i]
 	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool {
-		return !s.fits(f) || s.overlap && !s.firstOf(i, f) || f.seq <= given[f.subject]
+		return !s.fits(f) || s.overlap && !s.firstOf(i, f) || x.had(f)
 	})...)
 }
 
