@@ -9,13 +9,14 @@ const (
 	stuck
 	drained
 	tokenExpired
+	limit
 	shutdown
 	failed
 	reasons // how many there are
 )
 
 func (r reason) String() string {
-	return [reasons]string{"client-gone", "stuck", "drain", "token-expired", "shutdown", "error"}[r]
+	return [reasons]string{"client-gone", "stuck", "drain", "token-expired", "limit", "shutdown", "error"}[r]
 }
 
 // dropReason names why an event did not reach somebody.
