@@ -11,7 +11,6 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"sluice/ssenode/engine"
 	"sluice/ssenode/limits"
 )
 
@@ -21,6 +20,8 @@ const (
 	awayTime = time.Second
 	// awayMost bounds how many are waited for at once; others are closed at once.
 	awayMost = 1000
+	// awayRead bounds what is read of one, in bytes.
+	awayRead = 64 << 10
 )
 
 // sendAway tells a client to come back later: an EventSource with 200 and `retry:`,
@@ -92,5 +93,5 @@ func (n *Node) sayGoodbye(c net.Conn, answer []byte) {
 	if h, ok := c.(interface{ CloseWrite() error }); ok && h.CloseWrite() != nil {
 		return
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(c, engine.MaxRead))
+	_, _ = io.Copy(io.Discard, io.LimitReader(c, awayRead))
 }

@@ -1,6 +1,7 @@
 package ssenode
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -176,6 +177,28 @@ func testLimit(t *testing.T, engineName string, c limitCase) {
 			counted(1)
 			write("HEAD /events?channel=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nHEADER\r\n")()
 		}},
+		// Its connection stays.
+		{"kept alive", func() {
+			first.Close()
+			counted(1)
+			conn, err := net.Dial("tcp", n.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			_ = conn.SetDeadline(time.Now().Add(wait))
+			for _, path := range []string{"/poll?channel=x", "/events?channel=%zz"} {
+				fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, headerOf(c.lines))
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+					t.Fatal(err)
+				}
+				counted(1)
+			}
+		}},
 		// One after the other on one connection.
 		{"pipelined", func() {
 			first.Close()
@@ -278,7 +301,21 @@ func TestSentAwayArrives(t *testing.T) {
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engineName; c.SSENode.MaxConnections = 1 })
 		stream(t, n)
 		for range 50 {
-			answer := raw(t, n, "GET /events?channel=x HTTP/1.1\r\nHost: x\r\n\r\n"+strings.Repeat("junk", 4000))
+			conn, err := net.Dial("tcp", n.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetDeadline(time.Now().Add(wait))
+			// More than is read with the request, so that a close would be a reset.
+			if _, err := io.WriteString(conn, "GET /events?channel=x HTTP/1.1\r\nHost: x\r\n\r\n"+strings.Repeat("junk", 7000)); err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(conn)
+			if err != nil {
+				t.Fatalf("after %q: %v", b, err)
+			}
+			conn.Close()
+			answer := string(b)
 			if !strings.HasPrefix(answer, "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(answer, "\n\n") || strings.Contains(answer, "id:") {
 				t.Fatalf("got %q", answer)
 			}
