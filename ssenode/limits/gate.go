@@ -32,6 +32,7 @@ type Gate struct {
 	addresses *tallies[netip.Addr] // nil: nothing is counted by address
 	subjects  *tallies[string]     // nil: nothing is counted by subject
 	answers   *rate.Limiter
+	short     rate.Sometimes // for the log
 	accepted  atomic.Uint64
 	open      atomic.Int64 // streams and polls
 	over      [Reasons]atomic.Uint64
@@ -60,6 +61,7 @@ func New(ln *net.TCPListener, b Bounds, log *slog.Logger) *Gate {
 	g := &Gate{
 		TCPListener: ln, b: b, log: log,
 		answers: rate.NewLimiter(answersPerSecond, answersPerSecond),
+		short:   rate.Sometimes{Interval: 10 * time.Second},
 		grace:   grace,
 		now:     time.Now,
 		done:    make(chan struct{}),
@@ -95,18 +97,15 @@ func (g *Gate) Run(ctx context.Context) {
 
 // Accept returns the next connection that may send a request, a *Conn.
 func (g *Gate) Accept() (net.Conn, error) {
-	for short := false; ; {
+	for {
 		nc, err := g.AcceptTCP()
 		switch {
 		case err == nil:
 		case noFiles(err):
 			// Whoever has waited longest for nothing makes room.
 			g.Count(Files)
-			if !short {
-				g.log.Warn("no more files can be opened: connections have to wait", "error", err)
-			}
-			short = true
-			g.evict(0)
+			g.short.Do(func() { g.log.Warn("no more files can be opened: connections have to wait", "error", err) })
+			g.makeRoom()
 			if !g.pause(filesPause) {
 				return nil, net.ErrClosed
 			}
@@ -114,7 +113,6 @@ func (g *Gate) Accept() (net.Conn, error) {
 		default:
 			return nil, err
 		}
-		short = false
 		g.accepted.Add(1)
 		c := &Conn{TCPConn: nc, gate: g}
 		if g.admit(c) {
@@ -151,89 +149,6 @@ func (g *Gate) admit(c *Conn) bool {
 		}
 		now = g.now()
 	}
-}
-
-// wait puts a connection among those that wait for a request. If there are too many
-// and none of them has waited for long enough to be closed, it returns how long to
-// wait before it is tried again; nothing if it is not to be.
-func (g *Gate) wait(c *Conn, now time.Time) (wait time.Duration, ok bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if c.direct && g.b.MaxPerAddress > 0 && c.at == nil {
-		if c.at = g.addresses.wait(keyOf(c.peer), g.b.MaxPerAddress, now); c.at == nil {
-			g.Count(Address)
-			return 0, false
-		}
-	}
-	if g.waiting >= g.b.MaxPending {
-		if wait = g.grace - now.Sub(g.first.since); wait > 0 {
-			g.full = true
-			return wait, false
-		}
-		g.closeFirst()
-	}
-	c.since, c.listed = now, true
-	if c.prev = g.last; c.prev != nil {
-		c.prev.next = c
-	} else {
-		g.first = c
-	}
-	g.last = c
-	g.waiting++
-	return 0, true
-}
-
-// goOn takes a connection out of those that wait.
-func (g *Gate) goOn(c *Conn) {
-	g.mu.Lock()
-	if c.listed {
-		g.unlist(c)
-	}
-	at := c.at
-	c.at = nil
-	g.mu.Unlock()
-	at.goOn()
-}
-
-// unlist is goOn for the list. The caller holds the lock.
-func (g *Gate) unlist(c *Conn) {
-	if c.prev != nil {
-		c.prev.next = c.next
-	} else {
-		g.first = c.next
-	}
-	if c.next != nil {
-		c.next.prev = c.prev
-	} else {
-		g.last = c.prev
-	}
-	c.prev, c.next, c.listed = nil, nil, false
-	g.waiting--
-	if g.full {
-		g.full = false
-		select {
-		case g.room <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// evict closes the connection that has waited longest, if that is as long as told.
-func (g *Gate) evict(atLeast time.Duration) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.first != nil && g.now().Sub(g.first.since) >= atLeast {
-		g.closeFirst()
-	}
-}
-
-// closeFirst closes the connection that has waited longest. Only its descriptor:
-// the goroutine that reads it sees that and ends it. The caller holds the lock.
-func (g *Gate) closeFirst() {
-	c := g.first
-	g.unlist(c)
-	c.TCPConn.Close()
-	g.Count(Pending)
 }
 
 // pause waits for room, at most so long. It returns false when the gate is closed.
