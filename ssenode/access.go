@@ -1,7 +1,6 @@
 package ssenode
 
 import (
-	"net/http"
 	"slices"
 	"strings"
 
@@ -9,6 +8,7 @@ import (
 
 	"sluice/shared/channel"
 	"sluice/ssenode/auth"
+	"sluice/ssenode/limits"
 )
 
 // tokenParam is the parameter of a query that may hold a token. Nothing repeats
@@ -17,10 +17,15 @@ const tokenParam = "token"
 
 // admit reads a request for events and decides whether it is granted. It is the
 // only way to a request that is opened, whatever its kind, so there is only this
-// one check. Nothing was subscribed or read before.
+// one check. Nothing was subscribed or read before. What counts the request is the
+// caller's to take back, also after an error.
 //
 // path is what follows /events/, templates are those of an endpoint.
 func (n *Node) admit(ctx *fasthttp.RequestCtx, path string, templates []channel.Template) (*request, error) {
+	c := limits.Of(ctx.Conn())
+	if err := c.Enter(&ctx.Request.Header, ctx.ConnRequestNum() == 1); err != nil {
+		return nil, err
+	}
 	params, err := parseQuery(string(ctx.URI().QueryString()))
 	if err != nil {
 		return nil, err
@@ -28,6 +33,11 @@ func (n *Node) admit(ctx *fasthttp.RequestCtx, path string, templates []channel.
 	r := &request{cors: n.cors(ctx).lines()}
 	if r.identity, err = n.identify(ctx, params); err != nil {
 		return nil, err
+	}
+	if r.identity != nil {
+		if err := c.EnterAs(r.identity.Subject); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.common(params); err != nil {
 		return nil, err
@@ -109,23 +119,6 @@ func (n *Node) identify(ctx *fasthttp.RequestCtx, params []param) (*auth.Identit
 	return n.guard.Identify(&c, auth.Site{
 		Origin: origin(h), Fetch: string(h.Peek("Sec-Fetch-Site")), Host: string(h.Host()),
 	})
-}
-
-// sendAway tells a client to come back soon. An EventSource would never do so
-// after any status but 200.
-func (n *Node) sendAway(ctx *fasthttp.RequestCtx, poll bool, why error) {
-	n.stats.refused.Add(1)
-	if poll {
-		ctx.Response.Header.Set("Retry-After", "1")
-		n.answer(ctx, http.StatusServiceUnavailable, problem{Error: why.Error()})
-		return
-	}
-	n.cors(ctx).set(&ctx.Response.Header)
-	ctx.SetStatusCode(http.StatusOK)
-	ctx.SetContentType("text/event-stream; charset=utf-8")
-	ctx.Response.Header.Set("Cache-Control", "no-cache")
-	ctx.SetBody(appendRetry(nil, n.cfg.SSENode.Retry))
-	ctx.SetConnectionClose()
 }
 
 // origin is where the page that asks comes from, "" if it does not say. Several

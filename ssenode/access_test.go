@@ -231,7 +231,7 @@ func TestAccess(t *testing.T) {
 	f("nonsense", 401, code(auth.Malformed))
 	f(strings.Repeat("a.", 2000), 401, code(auth.Malformed))
 	f(forge(`{"alg":"HS256"}`, strings.Repeat(`{"a":`, 2000), "x"), 401, code(auth.Malformed))
-	g("/events?channel=x", 431, "16 KiB", bearer(strings.Repeat("a", 20000)))
+	g("/events?channel=x", 431, "16384 bytes", bearer(strings.Repeat("a", 20000)))
 	f(hs(t, "channels", []string{"x", strings.Repeat("y", 8000)}), 200, x)
 
 	// Where the token is: the first place counts, whatever it is worth.

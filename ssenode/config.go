@@ -12,6 +12,7 @@ import (
 	"sluice/shared/worker"
 	"sluice/ssenode/auth"
 	"sluice/ssenode/engine"
+	"sluice/ssenode/limits"
 )
 
 // Config is what a node is started with; each field is an environment variable
@@ -45,6 +46,7 @@ type Settings struct {
 	RingAge     time.Duration `split_words:"true" default:"30s" desc:"recent events are kept for so long"`
 	DrainDelay  time.Duration `split_words:"true" default:"5s" desc:"after SIGTERM: time for the balancer to notice"`
 	DrainTime   time.Duration `split_words:"true" default:"20s" desc:"after the delay: streams are closed evenly over this time"`
+	limits.Bounds
 	auth.Settings
 }
 
@@ -94,6 +96,9 @@ func (c *Config) Validate() error {
 		if n.val < n.min || n.val > n.max {
 			return fmt.Errorf("%s=%d: want %d to %d", n.key, n.val, n.min, n.max)
 		}
+	}
+	if err := s.Bounds.Validate(); err != nil {
+		return err
 	}
 	if err := s.Settings.Validate(); err != nil {
 		return err

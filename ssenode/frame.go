@@ -186,8 +186,13 @@ func printable(channel string) string {
 func appendRetry(b []byte, base time.Duration) []byte {
 	ms := int64(base / time.Millisecond)
 	ms += rand.Int64N(ms/2+1) - ms/4
+	return appendWait(b, time.Duration(ms)*time.Millisecond)
+}
+
+// appendWait tells a browser to wait for exactly so long.
+func appendWait(b []byte, wait time.Duration) []byte {
 	b = append(b, "retry: "...)
-	b = strconv.AppendInt(b, ms, 10)
+	b = strconv.AppendInt(b, wait.Milliseconds(), 10)
 	return append(b, '\n', '\n')
 }
 

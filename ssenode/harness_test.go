@@ -237,7 +237,11 @@ func runNode(t testing.TB, cfg Config, log *slog.Logger) *Node {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		until(t, "nothing is counted any more", func() bool { return n.gate.Open() == 0 })
+	})
 	return n
 }
 

@@ -12,13 +12,7 @@ import (
 
 	"sluice/shared/worker"
 	"sluice/ssenode/auth"
-)
-
-const (
-	// headLimit bounds a request's line and header fields, in bytes.
-	headLimit = 16 << 10
-	// bodyLimit bounds a request's body, in bytes.
-	bodyLimit = 64 << 10
+	"sluice/ssenode/limits"
 )
 
 // newServer makes the HTTP part of a node. It lives for a request only: a
@@ -27,8 +21,8 @@ func (n *Node) newServer(log *slog.Logger) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:                       n.serve,
 		ErrorHandler:                  n.serveBroken,
-		ReadBufferSize:                headLimit,
-		MaxRequestBodySize:            bodyLimit,
+		ReadBufferSize:                n.cfg.SSENode.MaxHead,
+		MaxRequestBodySize:            n.cfg.SSENode.MaxBody,
 		ReadTimeout:                   n.cfg.SSENode.HeadTimeout,
 		WriteTimeout:                  n.cfg.SSENode.HeadTimeout,
 		IdleTimeout:                   n.cfg.SSENode.HeadTimeout * 6,
@@ -38,8 +32,13 @@ func (n *Node) newServer(log *slog.Logger) *fasthttp.Server {
 		DisableHeaderNamesNormalizing: false,
 		KeepHijackedConns:             n.engine.KeepsConn(),
 		Logger:                        quiet{log},
-		CloseOnShutdown:               true,
-		SecureErrorLogMessage:         true, // else it logs heads that it cannot read, with their tokens
+		ConnState: func(c net.Conn, state fasthttp.ConnState) {
+			if state == fasthttp.StateIdle { // a request has been answered
+				limits.Of(c).Wait()
+			}
+		},
+		CloseOnShutdown:       true,
+		SecureErrorLogMessage: true, // else it logs heads that it cannot read, with their tokens
 	}
 }
 
@@ -59,11 +58,20 @@ func (q quiet) Printf(format string, args ...any) {
 }
 
 func (n *Node) serve(ctx *fasthttp.RequestCtx) {
+	c := limits.Of(ctx.Conn())
+	c.Arrived()
 	path := string(ctx.URI().PathOriginal())
 	name, isChannel := strings.CutPrefix(path, "/events/")
 	templates, isEndpoint := n.cfg.SSENode.Endpoints.lookup(path)
+	isStream := path == "/events" || isChannel || isEndpoint
+	if !isStream && !ctx.IsOptions() {
+		if err := c.Call(&ctx.Request.Header); err != nil {
+			n.sendAway(ctx, true, err)
+			return
+		}
+	}
 	switch {
-	case path == "/events" || isChannel || isEndpoint || path == "/poll":
+	case isStream || path == "/poll":
 		if !n.allow(ctx, "GET, HEAD, OPTIONS") {
 			return
 		}
@@ -71,22 +79,22 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 			name = ""
 		}
 		r, err := n.admit(ctx, name, templates)
-		if path != "/poll" && n.endForGood(ctx, err) {
-			return
-		}
-		if errors.Is(err, auth.ErrNoKeys) {
-			n.sendAway(ctx, path == "/poll", err)
-			return
-		}
-		if err != nil {
+		var over *limits.Over
+		switch {
+		case isStream && n.endForGood(ctx, err):
+		case errors.Is(err, auth.ErrNoKeys) || errors.As(err, &over):
+			n.sendAway(ctx, !isStream, err)
+		case err != nil:
 			n.refuse(ctx, err)
-			return
-		}
-		if path == "/poll" && !ctx.IsHead() {
+		case !isStream && !ctx.IsHead():
 			n.servePoll(ctx, r)
-		} else {
+		default:
 			n.open(ctx, r)
+			if ctx.Hijacked() { // it is a stream's now
+				return
+			}
 		}
+		c.Leave()
 	case path == "/refresh":
 		if n.allow(ctx, "POST, OPTIONS") {
 			n.serveRefresh(ctx)
@@ -138,6 +146,9 @@ func (n *Node) refuse(ctx *fasthttp.RequestCtx, err error) {
 		}
 		n.answer(ctx, http.StatusForbidden, p)
 	case errors.As(err, &b):
+		if b.tooMany {
+			n.gate.Count(limits.Channels)
+		}
 		n.answer(ctx, b.status, problem{Error: b.text})
 	default:
 		n.answer(ctx, http.StatusInternalServerError, problem{Error: err.Error()})
@@ -183,16 +194,23 @@ func (n *Node) allow(ctx *fasthttp.RequestCtx, methods string) bool {
 
 // serveBroken answers requests that fasthttp could not read.
 func (n *Node) serveBroken(ctx *fasthttp.RequestCtx, err error) {
+	if errors.Is(err, net.ErrClosed) {
+		return // it had to make room; nobody reads an answer
+	}
 	n.stats.refused.Add(1)
+	s := &n.cfg.SSENode
 	var small *fasthttp.ErrSmallBuffer
 	var timeout net.Error
 	switch {
 	case errors.As(err, &small):
-		n.answer(ctx, http.StatusRequestHeaderFieldsTooLarge, problem{Error: "the request's URL and header fields are larger than 16 KiB"})
+		n.gate.Count(limits.Head)
+		n.answer(ctx, http.StatusRequestHeaderFieldsTooLarge, problem{Error: sprintf("the request's URL and header fields are larger than %d bytes", s.MaxHead)})
 	case errors.As(err, &timeout) && timeout.Timeout():
+		n.gate.Count(limits.Time)
 		n.answer(ctx, http.StatusRequestTimeout, problem{Error: "the request did not come in time"})
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		n.answer(ctx, http.StatusRequestEntityTooLarge, problem{Error: "the request's body is larger than 64 KiB"})
+		n.gate.Count(limits.Body)
+		n.answer(ctx, http.StatusRequestEntityTooLarge, problem{Error: sprintf("the request's body is larger than %d bytes", s.MaxBody)})
 	default:
 		n.answer(ctx, http.StatusBadRequest, problem{Error: "the request is not HTTP/1.1 as it should be"})
 	}

@@ -120,9 +120,9 @@ func TestBrokenRequests(t *testing.T) {
 			t.Errorf("%q: got %q, want %s with %q", clip(request), clip(answer), status, text)
 		}
 	}
-	f("GET /events?channel="+strings.Repeat("a", 1<<20)+" HTTP/1.1\r\nHost: x\r\n\r\n", "431", "16 KiB")
-	f("GET /events?channel=a HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("a", 1<<20)+"\r\n\r\n", "431", "16 KiB")
-	f("POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", "413", "64 KiB")
+	f("GET /events?channel="+strings.Repeat("a", 1<<20)+" HTTP/1.1\r\nHost: x\r\n\r\n", "431", "16384 bytes")
+	f("GET /events?channel=a HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("a", 1<<20)+"\r\n\r\n", "431", "16384 bytes")
+	f("POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", "413", "65536 bytes")
 	f("nonsense\r\n\r\n", "400", "HTTP")
 	f("GET /events/%z HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "400", "hexadecimal")
 	// Slow loris: a head that never ends.

@@ -10,6 +10,7 @@ import (
 	"sluice/shared/control"
 	"sluice/shared/wire"
 	"sluice/ssenode/auth"
+	"sluice/ssenode/limits"
 )
 
 // stats counts what a node does; loops and the dispatcher add to it, Prometheus
@@ -50,6 +51,25 @@ func (s *stats) refusedAsk(why string) {
 			s.refusedAsks[i].Add(1)
 		}
 	}
+}
+
+// registerGate adds what a gate counts.
+func registerGate(reg *prometheus.Registry, g *limits.Gate) {
+	for r := range limits.Reasons {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "sluice_ssenode_limited_total", Help: "Requests and connections refused for being over a limit, by reason.",
+			ConstLabels: prometheus.Labels{"reason": r.String()},
+		}, func() float64 { return float64(g.Refused(r)) }))
+	}
+	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "sluice_ssenode_accepted_total", Help: "Connections that came, with a request or not.",
+	}, func() float64 { return float64(g.Accepted()) }))
+	gauge := func(name, help string, f func() int) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_ssenode_" + name, Help: help}, func() float64 { return float64(f()) }))
+	}
+	gauge("pending_connections", "Connections that wait for a request now.", g.Waiting)
+	gauge("limited_connections", "Streams and polls now, as SSENODE_MAX_CONNECTIONS counts them.", g.Open)
+	gauge("limited_addresses", "Addresses of which something is counted now.", g.Known)
 }
 
 // gapReasons are those of `event: gap`, in the order of stats.gapEvents.

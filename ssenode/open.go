@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"sluice/shared/wire"
+	"sluice/ssenode/limits"
 )
 
 // sprintf is fmt.Sprintf under a name that vet does not take for a wrapper.
@@ -207,7 +208,14 @@ func (n *Node) stream(c net.Conn, r *request) error {
 		}
 		greeting = nil
 	}
-	if s.sock, err = n.engine.Take(c, n.cfg.SSENode.StuckAfter+kernelPatience); err != nil {
+	gone := limits.Of(c).HandOver()
+	if own, ok := c.(*limits.Conn); ok {
+		c = own.TCPConn // the rest is for requests
+	}
+	if s.sock, err = n.engine.Take(c, n.cfg.SSENode.StuckAfter+kernelPatience, gone); err != nil {
+		if gone != nil {
+			gone()
+		}
 		n.hub.leave(s)
 		return err
 	}

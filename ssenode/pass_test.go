@@ -202,7 +202,7 @@ func TestAccessSettings(t *testing.T) {
 		n, err := New(cfg, slog.New(slog.DiscardHandler))
 		if err == nil {
 			n.nc.Close()
-			n.ln.Close()
+			n.gate.Close()
 			n.admin.Close()
 		}
 		if err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), testSecret) {

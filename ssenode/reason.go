@@ -10,13 +10,14 @@ const (
 	drained
 	tokenExpired
 	revoked
+	limit
 	shutdown
 	failed
 	reasons // how many there are
 )
 
 func (r reason) String() string {
-	return [reasons]string{"client-gone", "stuck", "drain", "token-expired", "revoked", "shutdown", "error"}[r]
+	return [reasons]string{"client-gone", "stuck", "drain", "token-expired", "revoked", "limit", "shutdown", "error"}[r]
 }
 
 // dropReason names why an event did not reach somebody.

@@ -76,7 +76,7 @@ func (n *Node) serveRefresh(ctx *fasthttp.RequestCtx) {
 	case !answers.Complete:
 		n.sendAway(ctx, true, errIncomplete)
 	default:
-		n.refuse(ctx, &badRequest{http.StatusNotFound, "no connection of this token's subject has clientId " + q.ClientID})
+		n.refuse(ctx, &badRequest{status: http.StatusNotFound, text: "no connection of this token's subject has clientId " + q.ClientID})
 	}
 }
 

@@ -164,7 +164,7 @@ func TestRefreshAnswers(t *testing.T) {
 	f(b, `{"token":"`+good+`"}`, 400, "clientId")
 	f(b, refreshBody("a/b", good), 400, "clientId")
 	f(b, refreshBody(strings.Repeat("a", 65), good), 400, "clientId")
-	f(b, strings.Repeat(" ", bodyLimit+1), 413, "64 KiB")
+	f(b, strings.Repeat(" ", b.cfg.SSENode.MaxBody+1), 413, "65536 bytes")
 	f(b, `{"more":[1],"token":"`+good+`","clientId":"anna.tab"}`, 200, `"connections":1`)
 	if resp, body := get(t, http.MethodGet, base(b)+"/refresh"); resp.StatusCode != 405 || resp.Header.Get("Allow") != "POST, OPTIONS" {
 		t.Errorf("GET: %d %s", resp.StatusCode, body)

@@ -32,14 +32,20 @@ type request struct {
 
 // badRequest is an error of the client's, with the status that tells it.
 type badRequest struct {
-	status int
-	text   string
+	status  int
+	text    string
+	tooMany bool // channels and patterns
 }
 
 func (e *badRequest) Error() string { return e.text }
 
 func bad(format string, args ...any) error {
-	return &badRequest{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+	return &badRequest{status: http.StatusBadRequest, text: fmt.Sprintf(format, args...)}
+}
+
+// tooMany is bad for a request of more channels than there may be.
+func tooMany(format string, args ...any) error {
+	return &badRequest{status: http.StatusBadRequest, text: fmt.Sprintf(format, args...), tooMany: true}
 }
 
 // param is one name=value of a query, decoded, and the value as it was sent.
@@ -217,7 +223,7 @@ func (r *request) common(params []param) error {
 // resolve turns names into patterns, leaving out repetitions.
 func (r *request) resolve(limit int) error {
 	if n := len(r.channels) + len(r.patterns); n > limit {
-		return bad("%d channels and patterns: at most %d on one connection", n, limit)
+		return tooMany("%d channels and patterns: at most %d on one connection", n, limit)
 	}
 	seen := map[string]bool{}
 	channels, patterns := r.channels[:0], r.patterns[:0]

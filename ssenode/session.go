@@ -1,6 +1,7 @@
 package ssenode
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -315,7 +316,13 @@ func (s *session) Writable() {
 }
 
 // Gone is called by the engine when the client has left.
-func (s *session) Gone(cause error) { s.loop.drop(s, clientGone, cause) }
+func (s *session) Gone(cause error) {
+	r := clientGone
+	if errors.Is(cause, engine.ErrFlood) {
+		r = limit
+	}
+	s.loop.drop(s, r, cause)
+}
 
 // fetched is called when a stretch that the session waited for is there.
 func (s *session) fetched() {

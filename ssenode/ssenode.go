@@ -31,13 +31,14 @@ import (
 	"sluice/shared/worker"
 	"sluice/ssenode/auth"
 	"sluice/ssenode/engine"
+	"sluice/ssenode/limits"
 )
 
 // Node is one SSE node.
 type Node struct {
 	cfg      Config
 	log      *slog.Logger
-	ln       net.Listener
+	gate     *limits.Gate // where browsers connect
 	admin    *worker.Admin
 	nc       *nats.Conn
 	engine   engine.Engine
@@ -55,6 +56,7 @@ type Node struct {
 	stats    *stats
 	epoch    atomic.Pointer[string]
 	next     atomic.Uint64 // the loop of the next stream
+	away     atomic.Int64  // clients that were sent away and are not gone yet
 	draining atomic.Bool
 	done     chan struct{} // closed when the last loop is told to end
 }
@@ -73,20 +75,23 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 	if n.guard, err = auth.New(&n.cfg.SSENode.Settings, log); err != nil {
 		return nil, err
 	}
-	if n.ln, err = worker.Listen("SSENODE_ADDR", cfg.SSENode.Addr, n.engine.Listener(cfg.SSENode.StuckAfter+kernelPatience)); err != nil {
+	ln, err := worker.Listen("SSENODE_ADDR", cfg.SSENode.Addr, n.engine.Listener(cfg.SSENode.StuckAfter+kernelPatience))
+	if err != nil {
 		return nil, err
 	}
+	n.gate = limits.New(ln.(*net.TCPListener), cfg.SSENode.Bounds, log)
 	if n.admin, err = worker.NewAdmin(cfg.Admin.Addr, "ssenode", n.ready, log); err != nil {
-		n.ln.Close()
+		n.gate.Close()
 		return nil, err
 	}
 	if err := n.connect(); err != nil {
-		n.ln.Close()
+		n.gate.Close()
 		n.admin.Close()
 		return nil, err
 	}
 	n.stats.register(n.admin.Registry, n.hub, &n.history.asked)
 	n.stats.registerControl(n.admin.Registry, n.asker, n.guard.Revocations)
+	registerGate(n.admin.Registry, n.gate)
 	n.server = n.newServer(log)
 	return n, nil
 }
@@ -140,7 +145,7 @@ func (n *Node) connect() error {
 }
 
 // Addr is where browsers connect.
-func (n *Node) Addr() net.Addr { return n.ln.Addr() }
+func (n *Node) Addr() net.Addr { return n.gate.Addr() }
 
 // AdminAddr is where health and metrics are.
 func (n *Node) AdminAddr() net.Addr { return n.admin.Addr() }
@@ -184,6 +189,7 @@ func (n *Node) Run(ctx context.Context) error {
 		defer close(left)
 		n.asker.Run(asks)
 	})
+	wg.Go(func() { n.gate.Run(work) })
 	for range fetchers {
 		wg.Go(func() { n.fetcher.run(work) })
 	}
@@ -194,11 +200,11 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() {
-		if err := n.server.Serve(n.ln); err != nil {
-			broken <- fmt.Errorf("serve %s: %w", n.ln.Addr(), err)
+		if err := n.server.Serve(n.gate); err != nil {
+			broken <- fmt.Errorf("serve %s: %w", n.gate.Addr(), err)
 		}
 	})
-	n.log.Info("node serves", "addr", n.ln.Addr().String(), "admin", n.admin.Addr().String(),
+	n.log.Info("node serves", "addr", n.gate.Addr().String(), "admin", n.admin.Addr().String(),
 		"engine", n.engine.Name(), "loops", len(n.loops), "nats", natsconn.Redact(n.cfg.NATS.URL))
 	var err error
 	select {
@@ -249,7 +255,7 @@ func (n *Node) drain() {
 // closeServer accepts no more and gives requests in work a moment.
 func (n *Node) closeServer() {
 	// Also when Serve has not begun yet: fasthttp would know nothing to close.
-	n.ln.Close()
+	n.gate.Close()
 	end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := n.server.ShutdownWithContext(end); err != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// trimAfter is how many streams have to come or go before memory is given
+	// trimAfter is how many connections have to come, or streams go, before memory is given
 	// back to the system, trimBelow how few of them in a second tell that it is
 	// calm, and trimCalm how many seconds it has to be: until then fasthttp's
 	// goroutines, and their stacks, are gone as well (see workerIdle).
@@ -33,7 +33,8 @@ func (n *Node) trim(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		now := n.stats.connects.Load()*2 - n.stats.open() // come and gone
+		// Come and gone, also those that never became a stream.
+		now := n.gate.Accepted() + n.stats.connects.Load() - n.stats.open()
 		if calm++; now-last >= trimBelow {
 			calm = 0
 		}

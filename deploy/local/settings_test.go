@@ -24,6 +24,9 @@ func TestBadSettingsStopThePrograms(t *testing.T) {
 		{"ssenode", "SSENODE_ENGINE=steam", []string{"SSENODE_ENGINE", "steam", "epoll"}},
 		{"ssenode", "SSENODE_RETRY=2", []string{"SSENODE_RETRY", "2"}},
 		{"ssenode", "SSENODE_ENDPOINTS=/events=a", []string{"SSENODE_ENDPOINTS", "/events"}},
+		{"ssenode", "SSENODE_MAX_CONNECTIONS=0", []string{"SSENODE_MAX_CONNECTIONS=0", "want 1 to"}},
+		{"ssenode", "SSENODE_TRUSTED_PROXIES=10.0.0.1,10.0.0.2/8", []string{"SSENODE_TRUSTED_PROXIES", "10.0.0.2/8", "want 10.0.0.0/8"}},
+		{"ssenode", "SSENODE_TRUSTED_PROXIES=0.0.0.0/0", []string{"SSENODE_TRUSTED_PROXIES", "0.0.0.0/0", "only your proxies"}},
 		{"ssenode", "LOG_LEVEL=loud", []string{"LOG_LEVEL", "loud"}},
 	} {
 		t.Run(c.program+" "+c.setting, func(t *testing.T) {

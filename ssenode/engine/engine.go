@@ -88,8 +88,10 @@ type Engine interface {
 	// bounds how long sent bytes may stay unacknowledged; 0: as the system has it.
 	Listener(stuck time.Duration) net.ListenConfig
 	// Take makes a connection the engine's own. Any goroutine. stuck is what the
-	// listener had: the portable engine looks to it by itself.
-	Take(c net.Conn, stuck time.Duration) (Socket, error)
+	// listener had: the portable engine looks to it by itself. gone is called once
+	// the connection is closed, on any goroutine, and must not block; nil: nobody is
+	// told. After an error it is not called.
+	Take(c net.Conn, stuck time.Duration, gone func()) (Socket, error)
 	// KeepsConn tells whether the net.Conn given to Take must stay open; the
 	// caller closes it otherwise.
 	KeepsConn() bool

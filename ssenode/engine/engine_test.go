@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,13 +37,20 @@ type rig struct {
 	mu    sync.Mutex
 	calls []func()
 	ticks chan time.Time
+	open  atomic.Int64 // sockets that were taken and not reported as closed
 }
 
 func newRig(t *testing.T, e Engine) *rig {
 	r := &rig{t: t, e: e, ticks: make(chan time.Time, 100)}
 	var wg sync.WaitGroup
 	wg.Go(func() { e.Loops()[0].Run(r) })
-	t.Cleanup(func() { e.Loops()[0].Stop(); wg.Wait() })
+	t.Cleanup(func() {
+		e.Loops()[0].Stop()
+		wg.Wait()
+		if n := r.open.Load(); n != 0 {
+			t.Errorf("of %d sockets the end was not told, or twice", n)
+		}
+	})
 	return r
 }
 
@@ -108,9 +116,10 @@ func (r *rig) connect() (*peer, *net.TCPConn) {
 		r.t.Fatal(err)
 	}
 	p := &peer{writable: make(chan struct{}, 1000), gone: make(chan error, 2)}
-	if p.sock, err = r.e.Take(server, wait); err != nil {
+	if p.sock, err = r.e.Take(server, wait, func() { r.open.Add(-1) }); err != nil {
 		r.t.Fatal(err)
 	}
+	r.open.Add(1)
 	if !r.e.KeepsConn() {
 		server.Close()
 	}

@@ -68,7 +68,7 @@ func (e *epollEngine) Listener(stuck time.Duration) net.ListenConfig {
 // Take duplicates the descriptor and leaves the net.Conn to be closed by its
 // owner: that frees Go's own poll descriptor, goroutine hooks and buffers, and
 // the duplicate costs only what we keep for it.
-func (e *epollEngine) Take(c net.Conn, _ time.Duration) (Socket, error) {
+func (e *epollEngine) Take(c net.Conn, _ time.Duration, gone func()) (Socket, error) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return nil, fmt.Errorf("epoll engine: a %T has no descriptor", c)
@@ -77,7 +77,7 @@ func (e *epollEngine) Take(c net.Conn, _ time.Duration) (Socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take descriptor: %w", err)
 	}
-	s := &epollSocket{fd: -1}
+	s := &epollSocket{fd: -1, ended: gone}
 	var dupErr error
 	err = raw.Control(func(fd uintptr) {
 		var d int
@@ -99,6 +99,7 @@ func (e *epollEngine) Take(c net.Conn, _ time.Duration) (Socket, error) {
 type epollSocket struct {
 	loop   *epollLoop // nil until added
 	owner  Owner
+	ended  func() // told when the descriptor is closed; may be nil
 	fd     int32
 	slot   int32
 	read   int32 // bytes the client has sent so far
@@ -142,10 +143,17 @@ func (s *epollSocket) Close() {
 	}
 	s.closed = true
 	if s.loop == nil {
-		unix.Close(int(s.fd))
+		s.end()
 		return
 	}
 	s.loop.dying = append(s.loop.dying, s)
+}
+
+func (s *epollSocket) end() {
+	unix.Close(int(s.fd))
+	if s.ended != nil {
+		s.ended()
+	}
 }
 
 // epollLoop consists of two goroutines: a poller that waits in Go's own network
@@ -342,7 +350,7 @@ func (s *epollSocket) leave(cause error) {
 // a connection also takes it out of epoll.
 func (l *epollLoop) bury() {
 	for i, s := range l.dying {
-		unix.Close(int(s.fd))
+		s.end()
 		at := &l.slots[s.slot]
 		at.sock = nil
 		at.gen++

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,5 +31,12 @@ func TestInheritedOptions(t *testing.T) {
 		if err != nil || got != o.want {
 			t.Errorf("%s is %d, %v; want %d", o.name, got, err, o.want)
 		}
+	}
+}
+
+// Every idle client has one of these: 48 bytes are a size that the allocator has.
+func TestSocketSize(t *testing.T) {
+	if size := unsafe.Sizeof(epollSocket{}); size > 48 {
+		t.Errorf("a socket has %d bytes, want at most 48", size)
 	}
 }

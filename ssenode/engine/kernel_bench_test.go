@@ -59,7 +59,7 @@ func BenchmarkKernel(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			s, err := e.Take(accepted, time.Minute)
+			s, err := e.Take(accepted, time.Minute, nil)
 			if err != nil {
 				b.Fatal(err)
 			}

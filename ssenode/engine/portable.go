@@ -26,14 +26,14 @@ func (e *portableEngine) KeepsConn() bool { return true }
 
 func (e *portableEngine) Listener(time.Duration) net.ListenConfig { return net.ListenConfig{} }
 
-func (e *portableEngine) Take(c net.Conn, stuck time.Duration) (Socket, error) {
+func (e *portableEngine) Take(c net.Conn, stuck time.Duration, gone func()) (Socket, error) {
 	if t, ok := c.(interface{ SetWriteBuffer(int) error }); ok {
 		_ = t.SetWriteBuffer(SendBuffer) // only a bound; works without
 	}
 	if stuck <= 0 {
 		stuck = time.Hour
 	}
-	return &portableSocket{conn: c, stuck: stuck, kick: make(chan struct{}, 1)}, nil
+	return &portableSocket{conn: c, stuck: stuck, ended: gone, kick: make(chan struct{}, 1)}, nil
 }
 
 // portableSocket imitates a non-blocking socket with a goroutine that writes
@@ -41,6 +41,7 @@ func (e *portableEngine) Take(c net.Conn, stuck time.Duration) (Socket, error) {
 type portableSocket struct {
 	conn  net.Conn
 	stuck time.Duration
+	ended func()        // told when the connection is closed; may be nil
 	kick  chan struct{} // to the writing goroutine: look at the fields below
 
 	// Owned by the loop goroutine.
@@ -74,7 +75,7 @@ func (s *portableSocket) Close() {
 	}
 	s.closed = true
 	if s.loop == nil {
-		s.conn.Close()
+		s.end()
 		return
 	}
 	delete(s.loop.sockets, s)
@@ -85,6 +86,13 @@ func (s *portableSocket) Close() {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(time.Second))
 	s.mu.Unlock()
 	s.signal()
+}
+
+func (s *portableSocket) end() {
+	s.conn.Close()
+	if s.ended != nil {
+		s.ended()
+	}
 }
 
 func (s *portableSocket) signal() {
@@ -98,7 +106,7 @@ func (s *portableSocket) signal() {
 // ends the reading one.
 func (s *portableSocket) write() {
 	defer s.loop.done.Done()
-	defer s.conn.Close()
+	defer s.end()
 	var out []byte
 	for range s.kick {
 		s.mu.Lock()
