@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"sluice/shared/channel"
 	"sluice/shared/wire"
 	"sluice/ssenode/auth"
 )
@@ -275,5 +276,68 @@ func TestRevokedHead(t *testing.T) {
 	until(t, "it is known", func() bool { return n.guard.Revocations.Len() == 1 })
 	if resp, _ := get(t, http.MethodHead, base(n)+"/events?channel=x"+query(hs(t))); resp.StatusCode != 401 {
 		t.Errorf("got %d", resp.StatusCode)
+	}
+}
+
+// A token that is revoked after its request was granted, and before the loop has the
+// stream or its newer pass, is not overlooked.
+func TestRevokedMeanwhile(t *testing.T) {
+	u := newUpstream(t)
+	n := guarded(t, u, nil)
+	exact, err := channel.Exact("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := n.guard.Judge([]byte(`{"sub":"anna","jti":"j1","iss":"` + testIssuer + `","aud":"sluice"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCollector(false)
+	s, _, err := n.join(&request{identity: id, clientID: "anna", initial: -1, channels: []string{"x"}, want: []channel.Pattern{exact}}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	revoke := func(jti string) {
+		r := wire.Revocation{TokenID: jti, At: now, Until: now.Add(time.Hour)}
+		n.guard.Revocations.Add(r.Key(), r)
+	}
+	revoke("j1")
+	s.loop.ask(func() { s.loop.evict() }) // as the tick does, too early
+	if !s.loop.adopt(s) {
+		t.Fatal("the node has ended")
+	}
+	select {
+	case <-c.done:
+	case <-time.After(wait):
+		t.Fatal("it is open")
+	}
+	if !c.revoked {
+		t.Error("not as revoked")
+	}
+
+	open(t, n, "/events?channel=x&clientId=anna"+query(hs(t)))
+	newer, err := n.guard.Judge([]byte(`{"sub":"anna","jti":"j2","iss":"` + testIssuer + `","aud":"sluice"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	revoke("j2")
+	for _, l := range n.loops {
+		l.ask(func() {
+			l.evict()
+			l.refresh("anna", n.newPass(newer), []channel.Pattern{exact})
+		})
+	}
+	until(t, "it is closed", func() bool { return n.stats.closes[revoked].Load() == 1 })
+}
+
+// Nobody loses anything by a prefix that is no name of a service.
+func TestServiceName(t *testing.T) {
+	u := newUpstream(t)
+	u.names.Prefix = "été/1%"
+	n := startNodeUnready(t, u, func(c *Config) { c.Stream = u.names })
+	until(t, "it is there", func() bool { count, _ := n.asker.Nodes(); return count == 1 })
+	if name := serviceName("a.b~c_d-e"); name != "a_b_c_d-e-ssenode" {
+		t.Errorf("got %s", name)
 	}
 }
