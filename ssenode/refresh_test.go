@@ -283,13 +283,27 @@ func TestService(t *testing.T) {
 	})
 	// Claims that do not count extend nothing, whoever says them.
 	s := open(t, a, "/events?channel=x&clientId=anna"+query(hs(t, "exp", in(3*time.Second))))
-	for _, claims := range []string{`{}`, `{"sub":"anna","exp":1}`, `{"sub":"anna","channels":[">"],"exp":9999999999,"iss":"x"}`} {
+	for _, claims := range []string{`{}`, `{"sub":"anna","exp":1}`, `{"sub":"anna","channels":[">"],"exp":9999999999,"iss":"x"}`,
+		`{"sub":"eve","channels":[">"],"exp":9999999999,"iss":"` + testIssuer + `","aud":"sluice"}`} {
 		m, err := u.nc.Request(u.names.NodeVerb(wire.VerbRefresh), []byte(`{"v":1,"body":{"clientId":"anna","claims":`+claims+`}}`), wait)
 		if err != nil || strings.Contains(string(m.Data), "connections") {
 			t.Errorf("%s: %v %s", claims, err, m.Data)
 		}
 	}
 	ends(t, s)
+
+	// No more at once than are bounded, and none stays in work.
+	a.service.inWork.Add(mostInWork)
+	b.service.inWork.Add(mostInWork)
+	f(`{"v":1,"body":{"clientId":"nobody","claims":{}}}`, wire.RefusedBusy)
+	until(t, "both have counted", func() bool {
+		return a.stats.refusedAsks[2].Load() == 1 && b.stats.refusedAsks[2].Load() == 1
+	})
+	for _, n := range []*Node{a, b} {
+		if left := n.service.inWork.Add(-mostInWork); left != 0 {
+			t.Errorf("%d are in work", left)
+		}
+	}
 
 	subject, err := micro.ControlSubject(micro.StatsVerb, "sluice-ssenode", "")
 	if err != nil {
@@ -313,7 +327,7 @@ func TestService(t *testing.T) {
 			t.Fatal(err)
 		}
 		seen[stats.Metadata["node"]] = true
-		if len(stats.Endpoints) != 1 || stats.Endpoints[0].Subject != "sluice.ctl.node.refresh" || stats.Endpoints[0].NumErrors != 3 {
+		if len(stats.Endpoints) != 1 || stats.Endpoints[0].Subject != "sluice.ctl.node.refresh" || stats.Endpoints[0].NumErrors != 4 {
 			t.Errorf("stats %s", m.Data)
 		}
 	}

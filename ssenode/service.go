@@ -129,5 +129,6 @@ func (n *Node) startControl() (err error) {
 	if err != nil {
 		return err
 	}
+	n.service = s
 	return s.on(wire.VerbRefresh, n.askedToRefresh)
 }

@@ -172,12 +172,19 @@ func TestAskAway(t *testing.T) {
 	if _, err := a.Ask(t.Context(), "echo", nil); !errors.Is(err, ErrAway) {
 		t.Errorf("got %v", err)
 	}
+	away := time.Now()
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
 	embedded.Eventually(t, "it is back", wait, func() bool { return a.nc.IsConnected() && b.nc.IsConnected() })
 	know(t, 2, a, b)
 	echo(t, a, true, []string{"a", "b"}, nil)
+	// It has listened anew before it trusts what it knew.
+	embedded.Eventually(t, "it has listened anew", wait, func() bool {
+		a.peers.mu.Lock()
+		defer a.peers.mu.Unlock()
+		return a.peers.since.After(away)
+	})
 }
 
 // Questions are bounded, in size and in number, and none is left over.
