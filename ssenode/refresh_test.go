@@ -285,9 +285,14 @@ func TestService(t *testing.T) {
 	s := open(t, a, "/events?channel=x&clientId=anna"+query(hs(t, "exp", in(3*time.Second))))
 	for _, claims := range []string{`{}`, `{"sub":"anna","exp":1}`, `{"sub":"anna","channels":[">"],"exp":9999999999,"iss":"x"}`,
 		`{"sub":"eve","channels":[">"],"exp":9999999999,"iss":"` + testIssuer + `","aud":"sluice"}`} {
-		m, err := u.nc.Request(u.names.NodeVerb(wire.VerbRefresh), []byte(`{"v":1,"body":{"clientId":"anna","claims":`+claims+`}}`), wait)
-		if err != nil || strings.Contains(string(m.Data), "connections") {
-			t.Errorf("%s: %v %s", claims, err, m.Data)
+		got, err := b.asker.Ask(t.Context(), wire.VerbRefresh, wire.Refresh{ClientID: "anna", Claims: json.RawMessage(claims)})
+		if err != nil || !got.Complete || len(got.List) != 2 {
+			t.Fatalf("%s: %+v, %v", claims, got, err)
+		}
+		for _, answer := range got.List {
+			if string(answer.Body) != "{}" {
+				t.Errorf("%s: %s does %s", claims, answer.Name, answer.Body)
+			}
 		}
 	}
 	ends(t, s)

@@ -79,7 +79,7 @@ func start(t *testing.T, url, name string) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { n.Run(ctx) })
-	n.stop = func() { cancel(); wg.Wait() }
+	n.stop = func() { cancel(); wg.Wait(); n.nc.Close() }
 	t.Cleanup(n.stop)
 	return n
 }
@@ -177,14 +177,14 @@ func TestAskAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	embedded.Eventually(t, "it is back", wait, func() bool { return a.nc.IsConnected() && b.nc.IsConnected() })
-	know(t, 2, a, b)
-	echo(t, a, true, []string{"a", "b"}, nil)
 	// It has listened anew before it trusts what it knew.
 	embedded.Eventually(t, "it has listened anew", wait, func() bool {
 		a.peers.mu.Lock()
 		defer a.peers.mu.Unlock()
 		return a.peers.since.After(away)
 	})
+	know(t, 2, a, b)
+	echo(t, a, true, []string{"a", "b"}, nil)
 }
 
 // Questions are bounded, in size and in number, and none is left over.
