@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -29,6 +30,9 @@ Examples:
   publisher revoke -jti 7f3c09 -for 1h
 
 `
+
+// bucketName is what NATS allows.
+var bucketName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 func (c command) revoke(args []string) int {
 	fs := c.flags()
@@ -57,6 +61,9 @@ func (c command) revoke(args []string) int {
 	}
 	if err := errors.Join(cfg.NATS.Validate(), cfg.Stream.Validate()); err != nil {
 		return c.wrong(err)
+	}
+	if !bucketName.MatchString(cfg.Stream.Revoked()) {
+		return c.wrong(fmt.Errorf("STREAM_NAME=%q: a bucket cannot be named like it, want only letters, digits, - and _", cfg.Stream.Name))
 	}
 	ctx, stop := signal.NotifyContext(c.ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()

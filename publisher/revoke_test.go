@@ -119,6 +119,8 @@ func TestRevokeWrongArguments(t *testing.T) {
 	f("not defined: -x", "-x")
 	t.Setenv("STREAM_NAME", "a.b")
 	f("STREAM_NAME", "-sub", "a", "-for", "1h")
+	t.Setenv("STREAM_NAME", "a%b")
+	f(`STREAM_NAME="a%b": a bucket`, "-sub", "a", "-for", "1h")
 	t.Setenv("NATS_URL", "http://user:secret@host")
 	f("NATS_URL", "-sub", "a", "-for", "1h")
 }

@@ -92,6 +92,24 @@ func TestPasses(t *testing.T) {
 			l.passes.remove(s)
 		}
 	}
+	for i, s := range all {
+		if i%5 == 1 && i%3 != 0 && s.pass != nil {
+			newer := pass{due: int64(i * 6007 % 1000)}
+			if i%2 == 0 {
+				newer = pass{due: endless, until: endless}
+			}
+			l.passes.renew(s, newer)
+		}
+	}
+	ending := 0
+	for i, s := range all {
+		if i%3 != 0 && s.pass.ends() {
+			ending++
+		}
+	}
+	if len(l.passes) != ending {
+		t.Errorf("%d have a pass that ends, want %d", len(l.passes), ending)
+	}
 	for i, s := range l.passes {
 		if int(s.pass.at) != i {
 			t.Fatalf("the one at %d thinks it is at %d", i, s.pass.at)

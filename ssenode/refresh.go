@@ -178,6 +178,7 @@ func (l *loop) refresh(clientID string, p *pass, granted []channel.Pattern) (r w
 		}
 		l.passes.renew(s, *p)
 		r.Connections++
+		l.evictRevoked(s) // the newer one may have been since it was judged
 	}
 	return r
 }

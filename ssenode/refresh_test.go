@@ -86,7 +86,7 @@ func ends(t testing.TB, s *sseclient.Stream) {
 func TestRefresh(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		u, a, b := pair(t, engine)
-		short := query(hs(t, "exp", in(4*time.Second)))
+		short := query(hs(t, "exp", in(6*time.Second)))
 		s1 := open(t, a, "/events?channel=x&clientId=anna.tab"+short)
 		s2 := open(t, b, "/events?channel=x&clientId=anna.tab"+short)
 		other := open(t, b, "/events?channel=x&clientId=anna.other"+short)
@@ -110,7 +110,7 @@ func TestRefresh(t *testing.T) {
 			}
 		}
 		// It ends with the newer one, and is told so.
-		end := in(2 * time.Second)
+		end := in(4 * time.Second)
 		if got := post(t, a, "/refresh", refreshBody("anna.tab", hs(t, "exp", end))); got.status != 200 {
 			t.Fatalf("refresh: %+v", got)
 		}
@@ -123,7 +123,7 @@ func TestRefresh(t *testing.T) {
 		ends(t, s2)
 		// One without an end keeps it for ever, and one with an end again not.
 		s3 := open(t, a, "/events?channel=x&clientId=anna.tab"+query(hs(t, "exp", nil)))
-		if got := post(t, b, "/refresh", refreshBody("anna.tab", hs(t, "exp", in(time.Second)))); got.status != 200 {
+		if got := post(t, b, "/refresh", refreshBody("anna.tab", hs(t, "exp", in(3*time.Second)))); got.status != 200 {
 			t.Fatalf("refresh: %+v", got)
 		}
 		ends(t, s3)
@@ -282,14 +282,33 @@ func TestService(t *testing.T) {
 		return a.stats.refusedAsks[0].Load() == 1 && b.stats.refusedAsks[1].Load() == 2 && a.stats.asked.Load() == 4
 	})
 	// Claims that do not count extend nothing, whoever says them.
-	s := open(t, a, "/events?channel=x&clientId=anna"+query(hs(t, "exp", in(3*time.Second))))
-	for _, claims := range []string{`{}`, `{"sub":"anna","exp":1}`, `{"sub":"anna","channels":[">"],"exp":9999999999,"iss":"x"}`} {
-		m, err := u.nc.Request(u.names.NodeVerb(wire.VerbRefresh), []byte(`{"v":1,"body":{"clientId":"anna","claims":`+claims+`}}`), wait)
-		if err != nil || strings.Contains(string(m.Data), "connections") {
-			t.Errorf("%s: %v %s", claims, err, m.Data)
+	s := open(t, a, "/events?channel=x&clientId=anna"+query(hs(t, "exp", in(5*time.Second))))
+	for _, claims := range []string{`{}`, `{"sub":"anna","exp":1}`, `{"sub":"anna","channels":[">"],"exp":9999999999,"iss":"x"}`,
+		`{"sub":"eve","channels":[">"],"exp":9999999999,"iss":"` + testIssuer + `","aud":"sluice"}`} {
+		got, err := b.asker.Ask(t.Context(), wire.VerbRefresh, wire.Refresh{ClientID: "anna", Claims: json.RawMessage(claims)})
+		if err != nil || !got.Complete || len(got.List) != 2 {
+			t.Fatalf("%s: %+v, %v", claims, got, err)
+		}
+		for _, answer := range got.List {
+			if string(answer.Body) != "{}" {
+				t.Errorf("%s: %s does %s", claims, answer.Name, answer.Body)
+			}
 		}
 	}
 	ends(t, s)
+
+	// No more at once than are bounded, and none stays in work.
+	a.service.inWork.Add(mostInWork)
+	b.service.inWork.Add(mostInWork)
+	f(`{"v":1,"body":{"clientId":"nobody","claims":{}}}`, wire.RefusedBusy)
+	until(t, "both have counted", func() bool {
+		return a.stats.refusedAsks[2].Load() == 1 && b.stats.refusedAsks[2].Load() == 1
+	})
+	for _, n := range []*Node{a, b} {
+		if left := n.service.inWork.Add(-mostInWork); left != 0 {
+			t.Errorf("%d are in work", left)
+		}
+	}
 
 	subject, err := micro.ControlSubject(micro.StatsVerb, "sluice-ssenode", "")
 	if err != nil {
@@ -313,7 +332,7 @@ func TestService(t *testing.T) {
 			t.Fatal(err)
 		}
 		seen[stats.Metadata["node"]] = true
-		if len(stats.Endpoints) != 1 || stats.Endpoints[0].Subject != "sluice.ctl.node.refresh" || stats.Endpoints[0].NumErrors != 3 {
+		if len(stats.Endpoints) != 1 || stats.Endpoints[0].Subject != "sluice.ctl.node.refresh" || stats.Endpoints[0].NumErrors != 4 {
 			t.Errorf("stats %s", m.Data)
 		}
 	}

@@ -3,7 +3,9 @@ package ssenode
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
@@ -39,7 +41,7 @@ func newService(n *Node) (*service, error) {
 	s := &service{nc: n.nc, names: n.cfg.Stream, name: n.cfg.SSENode.Name, id: n.asker.ID(), stats: n.stats}
 	var err error
 	s.micro, err = micro.AddService(n.nc, micro.Config{
-		Name: n.cfg.Stream.Prefix + "-ssenode", Version: fmt.Sprintf("%d.0.0", wire.ControlVersion),
+		Name: serviceName(n.cfg.Stream.Prefix), Version: fmt.Sprintf("%d.0.0", wire.ControlVersion),
 		Description:        "delivers events as server-sent events",
 		Metadata:           map[string]string{"node": s.name, "id": s.id, "version": worker.Version()},
 		QueueGroupDisabled: true, // a request is for all nodes
@@ -49,6 +51,16 @@ func newService(n *Node) (*service, error) {
 		return nil, fmt.Errorf("offer the node as a NATS service: %w", err)
 	}
 	return s, nil
+}
+
+// serviceName has only what NATS allows in the name of a service.
+func serviceName(prefix string) string {
+	return strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && nodeName.MatchString(string(r)) && r != '.' && r != '~' {
+			return r
+		}
+		return '_'
+	}, prefix) + "-ssenode"
 }
 
 // on offers a verb. f must not block: it calls answer once, from any goroutine, with
@@ -117,5 +129,6 @@ func (n *Node) startControl() (err error) {
 	if err != nil {
 		return err
 	}
+	n.service = s
 	return s.on(wire.VerbRefresh, n.askedToRefresh)
 }

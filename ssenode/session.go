@@ -19,7 +19,7 @@ type session struct {
 	// Static once handed to the loop.
 	loop     *loop
 	sock     engine.Socket // or a poll's *collector
-	pass     *pass         // how long its token lasts; nil: for ever
+	pass     *pass         // for whom it is there, and for how long; nil: nobody, for ever
 	subs     []sub         // channels first, then patterns, as the client named them
 	clientID string
 	wrap     bool // wants the form of wrap=1

@@ -50,6 +50,7 @@ type Node struct {
 	usher    *usher
 	guard    *auth.Guard
 	asker    *control.Asker
+	service  *service
 	revoker  *revoker // nil without authentication
 	tip      tip
 	server   *fasthttp.Server

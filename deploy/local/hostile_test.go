@@ -91,7 +91,7 @@ func runPublisher(t *testing.T, s *site, stdin string, args ...string) string {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "publisher"), args...)
-	cmd.Env = []string{"REDIS_URL=" + s.redis.URL()}
+	cmd.Env = []string{"REDIS_URL=" + s.redis.URL(), "NATS_URL=" + s.nats.URL()}
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -79,7 +79,7 @@ func start(t *testing.T, url, name string) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { n.Run(ctx) })
-	n.stop = func() { cancel(); wg.Wait() }
+	n.stop = func() { cancel(); wg.Wait(); n.nc.Close() }
 	t.Cleanup(n.stop)
 	return n
 }
@@ -172,10 +172,17 @@ func TestAskAway(t *testing.T) {
 	if _, err := a.Ask(t.Context(), "echo", nil); !errors.Is(err, ErrAway) {
 		t.Errorf("got %v", err)
 	}
+	away := time.Now()
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
 	embedded.Eventually(t, "it is back", wait, func() bool { return a.nc.IsConnected() && b.nc.IsConnected() })
+	// It has listened anew before it trusts what it knew.
+	embedded.Eventually(t, "it has listened anew", wait, func() bool {
+		a.peers.mu.Lock()
+		defer a.peers.mu.Unlock()
+		return a.peers.since.After(away)
+	})
 	know(t, 2, a, b)
 	echo(t, a, true, []string{"a", "b"}, nil)
 }
