@@ -157,6 +157,9 @@ func (n *Node) allow(ctx *fasthttp.RequestCtx, methods string) bool {
 
 // serveBroken answers requests that fasthttp could not read.
 func (n *Node) serveBroken(ctx *fasthttp.RequestCtx, err error) {
+	if n.noHandshake(ctx, err) {
+		return
+	}
 	n.stats.refused.Add(1)
 	var small *fasthttp.ErrSmallBuffer
 	var timeout net.Error

@@ -15,22 +15,23 @@ import (
 type stats struct {
 	log *slog.Logger
 
-	connects  atomic.Uint64
-	closes    [reasons]atomic.Uint64
-	refused   atomic.Uint64 // requests answered with an error
-	nobody    [len(auth.Codes)]atomic.Uint64
-	forbidden atomic.Uint64
-	messages  atomic.Uint64
-	events    atomic.Uint64
-	bytes     atomic.Uint64
-	dropped   [drops]atomic.Uint64
-	ringBytes atomic.Int64
-	routes    atomic.Uint64 // pulses that announced other ROUTES than ours
-	polls     atomic.Uint64 // long polls begun
-	checks    atomic.Uint64 // comparisons with the stream
-	relearned atomic.Uint64 // topics begun anew
-	slow      atomic.Uint64 // times the inbox was about full
-	gapEvents [len(gapReasons)]atomic.Uint64
+	connects   atomic.Uint64
+	closes     [reasons]atomic.Uint64
+	refused    atomic.Uint64 // requests answered with an error
+	handshakes atomic.Uint64 // of TLS, that failed
+	nobody     [len(auth.Codes)]atomic.Uint64
+	forbidden  atomic.Uint64
+	messages   atomic.Uint64
+	events     atomic.Uint64
+	bytes      atomic.Uint64
+	dropped    [drops]atomic.Uint64
+	ringBytes  atomic.Int64
+	routes     atomic.Uint64 // pulses that announced other ROUTES than ours
+	polls      atomic.Uint64 // long polls begun
+	checks     atomic.Uint64 // comparisons with the stream
+	relearned  atomic.Uint64 // topics begun anew
+	slow       atomic.Uint64 // times the inbox was about full
+	gapEvents  [len(gapReasons)]atomic.Uint64
 }
 
 // gapReasons are those of `event: gap`, in the order of stats.gapEvents.

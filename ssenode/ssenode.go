@@ -25,6 +25,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/valyala/fasthttp"
 
+	"sluice/shared/certs"
 	"sluice/shared/natsconn"
 	"sluice/shared/wire"
 	"sluice/shared/worker"
@@ -47,6 +48,7 @@ type Node struct {
 	fetcher  *fetcher
 	usher    *usher
 	guard    *auth.Guard
+	pair     *certs.Pair // nil: plain http
 	tip      tip
 	server   *fasthttp.Server
 	stats    *stats
@@ -64,7 +66,10 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, log: log, stats: &stats{log: log}, done: make(chan struct{})}
 	var err error
-	if n.engine, err = engine.New(cfg.SSENode.Engine, cfg.SSENode.Loops); err != nil {
+	if n.pair, err = cfg.SSENode.openPair(log); err != nil {
+		return nil, err
+	}
+	if n.engine, err = engine.New(cfg.SSENode.engineName(), cfg.SSENode.Loops); err != nil {
 		return nil, fmt.Errorf("SSENODE_ENGINE=%q: %w", cfg.SSENode.Engine, err)
 	}
 	if n.guard, err = auth.New(&n.cfg.SSENode.Settings, log); err != nil {
@@ -73,6 +78,7 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 	if n.ln, err = worker.Listen("SSENODE_ADDR", cfg.SSENode.Addr, n.engine.Listener(cfg.SSENode.StuckAfter+kernelPatience)); err != nil {
 		return nil, err
 	}
+	n.listenTLS()
 	if n.admin, err = worker.NewAdmin(cfg.Admin.Addr, "ssenode", n.ready, log); err != nil {
 		n.ln.Close()
 		return nil, err
@@ -83,6 +89,7 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 		return nil, err
 	}
 	n.stats.register(n.admin.Registry, n.hub, &n.history.asked)
+	n.registerTLS(n.admin.Registry)
 	n.server = n.newServer(log)
 	return n, nil
 }
@@ -158,6 +165,9 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.usher.run(work) })
 	wg.Go(func() { n.trim(work) })
 	wg.Go(func() { n.guard.Run(work) })
+	if n.pair != nil {
+		wg.Go(func() { n.pair.Run(work) })
+	}
 	for range fetchers {
 		wg.Go(func() { n.fetcher.run(work) })
 	}
@@ -173,7 +183,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 	})
 	n.log.Info("node serves", "addr", n.ln.Addr().String(), "admin", n.admin.Addr().String(),
-		"engine", n.engine.Name(), "loops", len(n.loops), "nats", natsconn.Redact(n.cfg.NATS.URL))
+		"tls", n.pair != nil, "engine", n.engine.Name(), "loops", len(n.loops), "nats", natsconn.Redact(n.cfg.NATS.URL))
 	var err error
 	select {
 	case <-ctx.Done():
