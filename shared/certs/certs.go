@@ -44,7 +44,7 @@ func (c Client) Authorities() (*x509.CertPool, error) {
 	if c.CA == "" {
 		return nil, nil
 	}
-	text, err := readFile(c.CA)
+	text, err := ReadFile(c.CA)
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +103,9 @@ func looksSecret(value string) bool {
 	return len(value) > 40 && value[0] == 'S' && strings.Trim(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
-// readFile is os.ReadFile with an error that does not repeat a name that may be a
+// ReadFile is os.ReadFile with an error that does not repeat a name that may be a
 // secret.
-func readFile(name string) ([]byte, error) {
+func ReadFile(name string) ([]byte, error) {
 	if Shown(name) != name {
 		return nil, errors.New("want the name of a file, not its content")
 	}

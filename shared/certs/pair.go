@@ -86,11 +86,11 @@ func (p *Pair) Config() *tls.Config {
 
 // readPair reads both files; sum tells whether they are others than before.
 func readPair(certFile, keyFile string) (pair tls.Certificate, sum [sha256.Size]byte, err error) {
-	cert, err := readFile(certFile)
+	cert, err := ReadFile(certFile)
 	if err != nil {
 		return pair, sum, fmt.Errorf("read certificate: %w", err)
 	}
-	key, err := readFile(keyFile)
+	key, err := ReadFile(keyFile)
 	if err != nil {
 		return pair, sum, fmt.Errorf("read key: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
@@ -83,17 +82,9 @@ func (s Settings) login() ([]nats.Option, error) {
 	return nil, nil
 }
 
-// useSecret gives the file to f and then forgets it. The error does not repeat the
-// name, which may be the secret itself.
+// useSecret gives the file to f and then forgets it.
 func useSecret(file string, f func([]byte) error) error {
-	if certs.Shown(file) != file {
-		return errors.New("want the name of a file, not its content")
-	}
-	text, err := os.ReadFile(file)
-	var path *os.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
+	text, err := certs.ReadFile(file)
 	if err != nil {
 		return err
 	}
