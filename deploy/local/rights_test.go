@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +107,27 @@ func moved(t *testing.T, st *sseclient.Stream, ev sseclient.Event) {
 		if ev, err := st.NextWithin(wait); err != nil || ev.HasData {
 			t.Fatalf("before the next position: %+v, %v", ev, err)
 		}
+	}
+}
+
+// nats-server itself takes the file, with the passwords in its environment.
+func TestNATSConf(t *testing.T) {
+	path, err := embedded.BuildNATSServer("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(env ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), path, "-t", "-c", natsRights)
+		cmd.Env = env
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	passwords := []string{"SLUICE_BRIDGE_PASSWORD=b1", "SLUICE_NODE_PASSWORD=n1", "SLUICE_PUBLISHER_PASSWORD=p1", "SLUICE_OPERATOR_PASSWORD=o1"}
+	if out, err := f(passwords...); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := f(passwords[1:]...); err == nil {
+		t.Error("a password may be missing")
 	}
 }
 
