@@ -162,7 +162,18 @@ func TestPairFollowsItsFiles(t *testing.T) {
 	if got := old.ConnectionState().NegotiatedProtocol; got != "http/1.1" {
 		t.Errorf("protocol %q", got)
 	}
+	often := &lines{}
+	looked, err := OpenPair(cert, key, slog.New(slog.NewTextHandler(often, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	replace(t, cert, second) // and the key not yet
+	for range 3 {
+		looked.look()
+	}
+	if n := often.count("cannot be used"); n != 1 {
+		t.Errorf("told %d times", n)
+	}
 	embedded.Eventually(t, "the log tells", wait, func() bool { return log.count("cannot be used") == 1 })
 	if got := shown(); got != "first" {
 		t.Errorf("half a pair is shown: %s", got)
@@ -179,7 +190,7 @@ func TestPairFollowsItsFiles(t *testing.T) {
 	if n := log.count("cannot be used"); n != 1 {
 		t.Errorf("told %d times", n)
 	}
-	embedded.Eventually(t, "the log tells of the new certificate", wait, func() bool { return log.count("new certificate") == 1 })
+	embedded.Eventually(t, "the log tells of the new certificate", wait, func() bool { return log.count(`msg="new certificate"`) == 1 })
 	if _, err := old.Write([]byte("still there")); err != nil {
 		t.Errorf("the first connection: %v", err)
 	}
