@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"sluice/shared/embedded"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -18,15 +21,50 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const wait = 10 * time.Second
 
 func eachEngine(t *testing.T, f func(t *testing.T, e Engine)) {
-	for _, name := range []string{"auto", "portable"} {
-		t.Run(name, func(t *testing.T) {
-			e, err := New(name, 1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			f(t, e)
-		})
+	for _, name := range []string{"auto", "portable", "tls"} {
+		t.Run(name, func(t *testing.T) { f(t, newEngine(t, name)) })
 	}
+}
+
+func newEngine(t *testing.T, name string) Engine {
+	t.Helper()
+	overTLS := name == "tls"
+	if overTLS {
+		name = "portable"
+	}
+	e, err := New(name, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if overTLS {
+		return newTLSEngine(t, e)
+	}
+	return e
+}
+
+// tlsEngine is an engine whose connections speak TLS, as a node's own port can.
+type tlsEngine struct {
+	Engine
+	server, client *tls.Config
+}
+
+func newTLSEngine(t *testing.T, e Engine) Engine {
+	t.Helper()
+	a := embedded.TestAuthority(t)
+	pair, err := tls.LoadX509KeyPair(a.Issue(t, "localhost"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tlsEngine{e, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, &tls.Config{RootCAs: a.Pool, ServerName: "localhost"}}
+}
+
+// Take is given connections after their handshake, as by a node.
+func (e tlsEngine) Take(c net.Conn, stuck time.Duration) (Socket, error) {
+	secure := tls.Server(c, e.server)
+	if err := secure.Handshake(); err != nil {
+		return nil, err
+	}
+	return e.Engine.Take(secure, stuck)
 }
 
 // rig runs one loop and lets the test do things on its goroutine.
@@ -89,7 +127,7 @@ func (p *peer) Writable()        { p.writable <- struct{}{} }
 func (p *peer) Gone(cause error) { p.gone <- cause; p.sock.Close() }
 
 // connect gives the loop one end of a TCP connection and returns the other.
-func (r *rig) connect() (*peer, *net.TCPConn) {
+func (r *rig) connect() (*peer, net.Conn) {
 	r.t.Helper()
 	lc := r.e.Listener(wait)
 	ln, err := lc.Listen(r.t.Context(), "tcp", "127.0.0.1:0")
@@ -107,8 +145,19 @@ func (r *rig) connect() (*peer, *net.TCPConn) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	shaken := make(chan error, 1)
+	if e, ok := r.e.(tlsEngine); ok {
+		secure := tls.Client(client, e.client)
+		client = secure
+		go func() { shaken <- secure.Handshake() }()
+	} else {
+		shaken <- nil
+	}
 	p := &peer{writable: make(chan struct{}, 1000), gone: make(chan error, 2)}
 	if p.sock, err = r.e.Take(server, wait); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := receive(r.t, "handshake", shaken); err != nil {
 		r.t.Fatal(err)
 	}
 	if !r.e.KeepsConn() {
@@ -119,7 +168,7 @@ func (r *rig) connect() (*peer, *net.TCPConn) {
 			r.t.Error(err)
 		}
 	})
-	return p, client.(*net.TCPConn)
+	return p, client
 }
 
 func receive[T any](t *testing.T, what string, c chan T) (v T) {
@@ -255,7 +304,11 @@ func TestFlood(t *testing.T) {
 func TestReuse(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e Engine) {
 		r := newRig(t, e)
-		for range 200 {
+		rounds := 200
+		if _, ok := e.(tlsEngine); ok {
+			rounds = 20 // handshakes are dear
+		}
+		for range rounds {
 			a, ca := r.connect()
 			b, cb := r.connect()
 			ca.Close() // its event is under way while a is closed and c takes its place
@@ -283,11 +336,8 @@ func TestReuse(t *testing.T) {
 }
 
 func TestStopClosesAll(t *testing.T) {
-	for _, name := range []string{"auto", "portable"} {
-		e, err := New(name, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, name := range []string{"auto", "portable", "tls"} {
+		e := newEngine(t, name)
 		r := &rig{t: t, e: e, ticks: make(chan time.Time, 100)}
 		done := make(chan struct{})
 		go func() { defer close(done); e.Loops()[0].Run(r) }()
@@ -307,4 +357,29 @@ func TestNewRefuses(t *testing.T) {
 	if _, err := New("magic", 1); err == nil || !strings.Contains(err.Error(), "portable") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// patient is a connection whose deadlines never come.
+type patient struct{ net.Conn }
+
+func (patient) SetWriteDeadline(time.Time) error { return nil }
+
+// TLS says goodbye at the end; a client that does not take it cannot keep the
+// connection, and whoever waits for it.
+func TestPartIsBounded(t *testing.T) {
+	e := newEngine(t, "tls").(tlsEngine)
+	near, far := net.Pipe() // no room for a goodbye
+	defer far.Close()
+	server, client := tls.Server(patient{near}, e.server), tls.Client(far, e.client)
+	shaken := make(chan error, 1)
+	go func() { shaken <- client.Handshake() }()
+	if err := server.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(t, "handshake", shaken); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { part(server); close(ended) }()
+	receive(t, "the end", ended)
 }
