@@ -62,7 +62,7 @@ func New(cfg Config, log *slog.Logger) (*Bridge, error) {
 	}
 	b := &Bridge{log: log, redisURL: redisconn.Redact(cfg.Redis.URL), routes: &cfg.Routes, stats: newStats(), refuse: refusals{log: log}}
 	var err error
-	if b.home, err = redisconn.OpenHome(cfg.Redis.URL, redisconn.Options{Worker: "bridge", Channel: wire.MarkChannel}); err != nil {
+	if b.home, err = redisconn.OpenHome(cfg.Redis.URL, redisconn.Options{Worker: "bridge", Channel: wire.MarkChannel, TLS: cfg.Redis.Client}); err != nil {
 		return nil, err
 	}
 	if b.admin, err = worker.NewAdmin(cfg.Admin.Addr, "bridge", b.ready, log); err != nil {

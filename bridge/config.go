@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/shared/certs"
 	"sluice/shared/natsconn"
 	"sluice/shared/route"
 	"sluice/shared/wire"
@@ -21,6 +22,7 @@ type Config struct {
 	}
 	Redis struct {
 		URL string `default:"redis://127.0.0.1:6379" desc:"Redis server to mirror"`
+		certs.Client
 	}
 	NATS   natsconn.Settings
 	Stream wire.Stream

@@ -119,7 +119,7 @@ func newLeader(nc *nats.Conn, q *queue, cfg *Config, from link, log *slog.Logger
 // run leads, or waits to, until the context ends or, after stopping was closed, all
 // is written.
 func (l *leader) run(ctx context.Context) error {
-	l.inbox = l.nc.NewInbox()
+	l.inbox = l.nc.NewInbox() // with the bridges' own prefix
 	l.acks = make(chan *nats.Msg, 4*maxWindow)
 	sub, err := l.nc.ChanSubscribe(l.inbox+".>", l.acks)
 	if err != nil {

@@ -62,7 +62,7 @@ func (c command) send(args []string) int {
 	if err != nil {
 		return c.wrong(err)
 	}
-	client, err := Open(cfg.Redis.URL)
+	client, err := Open(cfg.Redis.URL, cfg.Redis.Client)
 	if err != nil {
 		return c.wrong(err)
 	}

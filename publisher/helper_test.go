@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"sluice/shared/certs"
 	"sluice/shared/embedded"
 )
 
@@ -38,7 +39,7 @@ type subscriber struct {
 // subscribe returns once Redis has confirmed the patterns.
 func subscribe(t *testing.T, url string, patterns ...string) *subscriber {
 	t.Helper()
-	client, err := Open(url)
+	client, err := Open(url, certs.Client{})
 	if err != nil {
 		t.Fatal(err)
 	}

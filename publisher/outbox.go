@@ -63,8 +63,12 @@ func (o outbox) ping(ctx context.Context) error {
 }
 
 // explain says in words what "i/o timeout" and "context deadline exceeded" mean
-// here; which of them it is, is a matter of microseconds.
+// here; which of them it is, is a matter of microseconds. And what a user needs that
+// Redis refuses.
 func explain(err error) error {
+	if redis.IsPermissionError(err) {
+		return fmt.Errorf("%w (a publisher's user needs: %s)", err, Rights)
+	}
 	var t interface{ Timeout() bool }
 	if errors.As(err, &t) && t.Timeout() {
 		return fmt.Errorf("no answer in time: %w", err)

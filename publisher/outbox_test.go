@@ -6,6 +6,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"sluice/shared/certs"
 )
 
 // A batch of five of which one is refused, or whose connection ends in the
@@ -28,7 +30,7 @@ func TestPublishBroken(t *testing.T) {
 				n += oldRedis(c, third)
 			}
 		}()
-		client, err := Open("redis://" + ln.Addr().String())
+		client, err := Open("redis://"+ln.Addr().String(), certs.Client{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"sluice/shared/certs"
 	"sluice/shared/natsconn"
 	"sluice/shared/redisconn"
 	"sluice/shared/wire"
@@ -19,6 +20,7 @@ import (
 type Config struct {
 	Redis struct {
 		URL string `default:"redis://127.0.0.1:6379" desc:"Redis to publish to"`
+		certs.Client
 	}
 	NATS   natsconn.Settings // as Stream only for revoke
 	Stream wire.Stream
@@ -27,10 +29,15 @@ type Config struct {
 
 // Open returns a client as publishing needs it: a command is tried once. When a
 // connection breaks before the answer has come, nobody knows whether Redis did
-// publish; trying again would show some messages twice to every browser.
-func Open(redisURL string) (redis.UniversalClient, error) {
-	return redisconn.Open(triedOnce(redisURL), redisconn.Options{Worker: "publisher"})
+// publish; trying again would show some messages twice to every browser. files are
+// REDIS_CA, REDIS_CERT and REDIS_KEY.
+func Open(redisURL string, files certs.Client) (redis.UniversalClient, error) {
+	return redisconn.Open(triedOnce(redisURL), redisconn.Options{Worker: "publisher", TLS: files})
 }
+
+// Rights are the ACL rules that a publisher's user needs in Redis; in a Cluster
+// +cluster, too. The channels may be fewer.
+const Rights = "+publish +ping &*"
 
 // triedOnce adds go-redis' own setting to a URL that does not have it.
 func triedOnce(redisURL string) string {

@@ -3,6 +3,8 @@ package publisher
 import (
 	"testing"
 
+	"sluice/shared/certs"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -10,7 +12,7 @@ import (
 func TestOpenTriesOnce(t *testing.T) {
 	f := func(url string, want int) {
 		t.Helper()
-		c, err := Open(url)
+		c, err := Open(url, certs.Client{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -152,3 +152,17 @@ func TestRevokeNATSAway(t *testing.T) {
 		t.Errorf("interrupted: exit %d, stderr %q", code, errs)
 	}
 }
+
+// It needs no more rights at NATS than deploy/nats/nats.conf gives a publisher.
+func TestRevokeRights(t *testing.T) {
+	g := embedded.TestGuardedNATS(t, "../deploy/nats/nats.conf", nil)
+	t.Setenv("NATS_URL", g.As("publisher"))
+	for _, sub := range []string{"anna", "eve"} { // the first makes the bucket
+		if code, out, errs := run(t.Context(), "", "revoke", "-sub", sub, "-for", "1h"); code != worker.ExitOK {
+			t.Errorf("exit %d, %s%s", code, out, errs)
+		}
+	}
+	if refused := g.Refused(); len(refused) > 0 {
+		t.Errorf("refused: %q", refused)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sluice/shared/certs"
 	"sluice/shared/worker"
 )
 
@@ -153,7 +154,7 @@ func (l *lockedSender) ping(ctx context.Context) error {
 func TestSimulateOverRedis(t *testing.T) {
 	server := startRedis(t)
 	sub := subscribe(t, server.URL(), "*")
-	client, err := Open(server.URL())
+	client, err := Open(server.URL(), certs.Client{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,10 +30,11 @@ type Config struct {
 
 // Settings is the group of settings that begins with SSENODE_.
 type Settings struct {
-	Addr        string        `default:":8081" desc:"address that browsers connect to"`
-	Name        string        `desc:"name of this node in connected events (default: the host name)"`
-	Engine      string        `default:"auto" desc:"how sockets are driven: auto, epoll (Linux) or portable"`
-	Loops       int           `default:"0" desc:"socket loops, 0: one for each processor, at most 8"`
+	Addr        string `default:":8081" desc:"address that browsers connect to"`
+	Name        string `desc:"name of this node in connected events (default: the host name)"`
+	Engine      string `default:"auto" desc:"how sockets are driven: auto, epoll (Linux) or portable"`
+	Loops       int    `default:"0" desc:"socket loops, 0: one for each processor, at most 8"`
+	TLS         TLSSettings
 	Endpoints   Endpoints     `desc:"further paths with channels by template, e.g. /getBillStatus=billStatusChannel"`
 	MaxChannels int           `split_words:"true" default:"256" desc:"channels and patterns on one connection"`
 	Heartbeat   time.Duration `default:"30s" desc:"at most this long between two heartbeats, 0: none"`
@@ -98,6 +99,9 @@ func (c *Config) Validate() error {
 		}
 	}
 	if err := s.Bounds.Validate(); err != nil {
+		return err
+	}
+	if err := s.validateTLS(); err != nil {
 		return err
 	}
 	if err := s.Settings.Validate(); err != nil {

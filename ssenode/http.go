@@ -197,6 +197,9 @@ func (n *Node) serveBroken(ctx *fasthttp.RequestCtx, err error) {
 	if errors.Is(err, net.ErrClosed) {
 		return // it had to make room; nobody reads an answer
 	}
+	if n.noHandshake(ctx, err) {
+		return
+	}
 	n.stats.refused.Add(1)
 	s := &n.cfg.SSENode
 	var small *fasthttp.ErrSmallBuffer

@@ -21,6 +21,7 @@ type stats struct {
 	connects    atomic.Uint64
 	closes      [reasons]atomic.Uint64
 	refused     atomic.Uint64 // requests answered with an error
+	handshakes  atomic.Uint64 // of TLS, that failed
 	nobody      [len(auth.Codes)]atomic.Uint64
 	forbidden   atomic.Uint64
 	messages    atomic.Uint64

@@ -315,7 +315,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 	for _, l := range n.loops {
 		l.ask(func() {
 			l.evict()
-			l.refresh("anna", n.newPass(newer), []channel.Pattern{exact})
+			l.refresh("anna", n.newPass(newer, auth.Attributes{}), []channel.Pattern{exact})
 		})
 	}
 	until(t, "it is closed", func() bool { return n.stats.closes[revoked].Load() == 1 })

@@ -25,6 +25,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/valyala/fasthttp"
 
+	"sluice/shared/certs"
 	"sluice/shared/control"
 	"sluice/shared/natsconn"
 	"sluice/shared/wire"
@@ -51,7 +52,8 @@ type Node struct {
 	guard    *auth.Guard
 	asker    *control.Asker
 	service  *service
-	revoker  *revoker // nil without authentication
+	revoker  *revoker    // nil without authentication
+	pair     *certs.Pair // nil: plain http
 	tip      tip
 	server   *fasthttp.Server
 	stats    *stats
@@ -70,7 +72,10 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, log: log, stats: &stats{log: log}, done: make(chan struct{})}
 	var err error
-	if n.engine, err = engine.New(cfg.SSENode.Engine, cfg.SSENode.Loops); err != nil {
+	if n.pair, err = cfg.SSENode.openPair(log); err != nil {
+		return nil, err
+	}
+	if n.engine, err = engine.New(cfg.SSENode.engineName(), cfg.SSENode.Loops); err != nil {
 		return nil, fmt.Errorf("SSENODE_ENGINE=%q: %w", cfg.SSENode.Engine, err)
 	}
 	if n.guard, err = auth.New(&n.cfg.SSENode.Settings, log); err != nil {
@@ -93,6 +98,7 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 	n.stats.register(n.admin.Registry, n.hub, &n.history.asked)
 	n.stats.registerControl(n.admin.Registry, n.asker, n.guard.Revocations)
 	registerGate(n.admin.Registry, n.gate)
+	n.registerTLS(n.admin.Registry)
 	n.server = n.newServer(log)
 	return n, nil
 }
@@ -191,6 +197,9 @@ func (n *Node) Run(ctx context.Context) error {
 		n.asker.Run(asks)
 	})
 	wg.Go(func() { n.gate.Run(work) })
+	if n.pair != nil {
+		wg.Go(func() { n.pair.Run(work) })
+	}
 	for range fetchers {
 		wg.Go(func() { n.fetcher.run(work) })
 	}
@@ -201,12 +210,12 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() {
-		if err := n.server.Serve(n.gate); err != nil {
+		if err := n.server.Serve(n.listener()); err != nil {
 			broken <- fmt.Errorf("serve %s: %w", n.gate.Addr(), err)
 		}
 	})
 	n.log.Info("node serves", "addr", n.gate.Addr().String(), "admin", n.admin.Addr().String(),
-		"engine", n.engine.Name(), "loops", len(n.loops), "nats", natsconn.Redact(n.cfg.NATS.URL))
+		"tls", n.pair != nil, "engine", n.engine.Name(), "loops", len(n.loops), "nats", natsconn.Redact(n.cfg.NATS.URL))
 	var err error
 	select {
 	case <-ctx.Done():

@@ -13,6 +13,7 @@ import (
 
 	"sluice/bridge"
 	"sluice/publisher"
+	"sluice/shared/certs"
 	"sluice/shared/embedded"
 	"sluice/shared/natsconn"
 	"sluice/shared/redisconn"
@@ -114,7 +115,7 @@ func (l *local) Run(ctx context.Context) error {
 
 // simulate plays the apps that the demo page shows.
 func (l *local) simulate(ctx context.Context) error {
-	client, err := publisher.Open(l.redisURL)
+	client, err := publisher.Open(l.redisURL, certs.Client{})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/publisher"
+	"sluice/shared/certs"
 	"sluice/shared/sseclient"
 	"sluice/shared/worker"
 )
@@ -86,7 +87,7 @@ func TestLocal(t *testing.T) {
 	if !strings.Contains(greetings, `"node":"node1"`) || !strings.Contains(greetings, `"node":"node2"`) {
 		t.Errorf("the front does not spread connections: %s", greetings)
 	}
-	client, err := publisher.Open(l.redisURL)
+	client, err := publisher.Open(l.redisURL, certs.Client{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func start(t testing.TB, name string, env ...string) *proc {
 	p := &proc{t: t, name: name, done: make(chan struct{}), cmd: exec.Command(filepath.Join(dir, name))}
 	// Nothing but what is given: a setting of the machine must not help.
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "ADMIN_ADDR=127.0.0.1:0"}, env...)
-	p.cmd.Stderr = p
+	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

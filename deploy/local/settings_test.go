@@ -1,10 +1,27 @@
 package main
 
 import (
+	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/bridge"
+	"sluice/shared/worker"
+	"sluice/ssenode"
 )
+
+// Metrics and profiles are on loopback unless ADMIN_ADDR says otherwise.
+func TestAdminIsOnLoopback(t *testing.T) {
+	for name, addr := range map[string]string{
+		"bridge": worker.Default[bridge.Config]().Admin.Addr, "ssenode": worker.Default[ssenode.Config]().Admin.Addr,
+	} {
+		host, _, err := net.SplitHostPort(addr)
+		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+			t.Errorf("%s: ADMIN_ADDR is %q by default, %v", name, addr, err)
+		}
+	}
+}
 
 // A program that is set up wrongly does not start; its exit code says that it
 // is the settings, and its last words say which, with which value, and where in

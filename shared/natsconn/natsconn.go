@@ -5,21 +5,17 @@
 package natsconn
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
-	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
-
-// Settings is the group of settings that begins with NATS_.
-type Settings struct {
-	URL string `default:"nats://127.0.0.1:4222" desc:"NATS servers, separated by commas"`
-}
 
 // Timing of a connection. A server that stops answering is noticed after
 // pingEvery*(pingsOut+1) at the latest.
@@ -31,17 +27,6 @@ const (
 	maxDelay   = 2 * time.Second
 )
 
-// Validate checks the URL without connecting.
-func (s Settings) Validate() error {
-	for u := range strings.SplitSeq(s.URL, ",") {
-		p, err := url.Parse(strings.TrimSpace(u))
-		if err != nil || p.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, p.Scheme) {
-			return fmt.Errorf("NATS_URL=%q: want nats://host:port, several separated by commas", Redact(s.URL))
-		}
-	}
-	return nil
-}
-
 // Hooks are told what happens to a connection; nil ones are left out. They run
 // one after the other on a goroutine of the connection's and must not block.
 type Hooks struct {
@@ -52,27 +37,48 @@ type Hooks struct {
 	Failed func(err error)
 }
 
-// Open returns at once, connected or not: a server that is not there yet is
-// tried until Close.
+// Open returns at once, connected or not: a server that is not there yet, or
+// refuses, is tried until Close. Answers to this worker's questions come to subjects
+// under "_INBOX.<worker>.", where the worker is the first word of the name
+// ("ssenode-n1"): so each kind of worker can be allowed to hear its own alone.
 func Open(s Settings, name string, log *slog.Logger, hooks Hooks) (*nats.Conn, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
+	t := &trouble{log: log}
 	up := func(text string) nats.ConnHandler {
 		return func(nc *nats.Conn) {
-			log.Info(text, "server", nc.ConnectedUrlRedacted())
+			t.connected()
+			// Not ConnectedUrlRedacted, which shows a token.
+			log.Info(text, "server", Redact(nc.ConnectedUrl()))
 			if hooks.Up != nil {
 				hooks.Up()
 			}
 		}
 	}
+	worker, _, _ := strings.Cut(name, "-")
+	var opened atomic.Pointer[nats.Conn]
 	opts := []nats.Option{
 		nats.Name("sluice-" + name),
+		nats.CustomInboxPrefix("_INBOX." + worker),
 		nats.Timeout(dialLimit),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // else a password that is changed here later than there is the end
 		nats.ReconnectBufSize(-1),
-		nats.CustomReconnectDelay(delay),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration {
+			// The only place to learn of what fails after TCP is connected.
+			if nc := opened.Load(); nc != nil {
+				t.refused(nc.LastError())
+			}
+			return delay(attempts)
+		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			t.refused(err)
+			if hooks.Failed != nil {
+				hooks.Failed(err)
+			}
+		}),
 		nats.PingInterval(pingEvery),
 		nats.MaxPingsOutstanding(pingsOut),
 		nats.ConnectHandler(up("NATS connected")),
@@ -91,19 +97,29 @@ func Open(s Settings, name string, log *slog.Logger, hooks Hooks) (*nats.Conn, e
 			if sub != nil {
 				subject = sub.Subject
 			}
-			log.Warn("NATS error", "subject", subject, "error", err)
+			if kind(err) == "login" {
+				t.refused(err)
+			} else if !t.forbidden(err) {
+				log.Warn("NATS error", "subject", subject, "error", err)
+			}
 			if hooks.Error != nil {
 				hooks.Error(sub, err)
 			}
 		}),
 	}
-	if hooks.Failed != nil {
-		opts = append(opts, nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { hooks.Failed(err) }))
-	}
-	nc, err := nats.Connect(s.URL, opts...)
+	login, err := s.login()
 	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(s.URL, append(append(opts, login...), s.tls()...)...)
+	if err != nil {
+		var quoting *url.Error // has the URL
+		if errors.As(err, &quoting) {
+			err = quoting.Err
+		}
 		return nil, fmt.Errorf("NATS_URL=%q: %w", Redact(s.URL), err)
 	}
+	opened.Store(nc)
 	if !nc.IsConnected() {
 		log.Warn("NATS does not answer yet, trying on", "url", Redact(s.URL))
 	}
@@ -118,21 +134,4 @@ func delay(attempts int) time.Duration {
 		d = min(maxDelay, firstDelay<<max(0, attempts-1))
 	}
 	return d/2 + rand.N(d/2)
-}
-
-// Redact replaces user names and passwords in a list of URLs.
-func Redact(urls string) string {
-	list := strings.Split(urls, ",")
-	for i, u := range list {
-		u = strings.TrimSpace(u)
-		if at := strings.LastIndexByte(u, '@'); at >= 0 {
-			scheme := ""
-			if s := strings.Index(u, "://"); s >= 0 && s < at {
-				scheme = u[:s+3]
-			}
-			u = scheme + "***@" + u[at+1:]
-		}
-		list[i] = u
-	}
-	return strings.Join(list, ",")
 }

@@ -22,8 +22,20 @@ func TestValidateAndRedact(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
-	if got := Redact("nats://u:p@a:1, tls://t@b:2,nats://c:3,u:p@d"); got != "nats://***@a:1,tls://***@b:2,nats://c:3,***@d" {
-		t.Errorf("got %s", got)
+	for urls, want := range map[string]string{
+		"nats://u:p@a:1, tls://t@b:2,nats://c:3": "nats://***@a:1,tls://***@b:2,nats://c:3",
+		"nats://u:p@q@a:1":                       "nats://***@a:1",
+		"nats://c:3,u:p@d":                       "***", // a password with a comma?
+		"nats://u:p,q@a:1":                       "***",
+		"u:p@d":                                  "***",
+		"nats://u:secret":                        "nats://***",
+		"localhost":                              "localhost",
+		"http://x":                               "http://x",
+		"":                                       "",
+	} {
+		if got := Redact(urls); got != want {
+			t.Errorf("%s: got %s, want %s", urls, got, want)
+		}
 	}
 }
 

@@ -12,9 +12,9 @@
 // those of the servers are &username= and &password=, as in go-redis. With
 // rediss:// everybody is spoken to by TLS, the sentinels too, and every
 // certificate must be valid for the first host of the URL. Certificates are
-// checked against the system's; a private authority goes into the file that the
-// environment variable SSL_CERT_FILE names, and &skip_verify=true checks
-// nothing. Other settings are those of redis.ParseURL in all forms, for
+// checked against the system's, those of SSL_CERT_FILE, or those of REDIS_CA;
+// &skip_verify=true checks nothing. REDIS_CERT and REDIS_KEY are for servers that
+// want to see a certificate, too. Other settings are those of redis.ParseURL in all forms, for
 // instance &read_timeout=5s. What has a meaning in URLs must be
 // percent-encoded in names and passwords, a "+" in the query too (%2B).
 //
@@ -48,6 +48,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"sluice/shared/certs"
 )
 
 // Time limits of one network operation, where the URL does not give others
@@ -66,6 +68,9 @@ type Options struct {
 	// Channel is what Home needs in a Cluster: its slot tells the one server at
 	// which to subscribe.
 	Channel string
+	// TLS are the files REDIS_CA, REDIS_CERT and REDIS_KEY; they are read again for
+	// each connection.
+	TLS certs.Client
 }
 
 // Open returns a client for a URL of the forms above. It does not connect, see
@@ -103,7 +108,17 @@ func settle(url string, o Options, retries int) (*place, error) {
 	case p.server.Protocol == 3:
 		return nil, fmt.Errorf("REDIS_URL=%q: protocol=3 is not supported: with RESP3 go-redis may lose pub/sub messages", Redact(url))
 	}
+	if err := o.TLS.Validate("REDIS"); err != nil {
+		return nil, err
+	}
 	opt := &p.server
+	switch {
+	case o.TLS.IsSet() && opt.TLSConfig == nil:
+		// Passwords and messages would go unencrypted, against what was meant.
+		return nil, fmt.Errorf("REDIS_URL=%q with REDIS_CA, REDIS_CERT or REDIS_KEY: want rediss:// or rediss+cluster://", Redact(url))
+	case o.TLS.CA != "" && opt.TLSConfig.InsecureSkipVerify:
+		return nil, fmt.Errorf("REDIS_URL=%q with REDIS_CA: want one of skip_verify=true and REDIS_CA", Redact(url))
+	}
 	opt.Protocol = 2
 	if opt.ClientName == "" && o.Worker != "" {
 		// Not ClientName: a user that may not set a name could not connect.
@@ -128,7 +143,7 @@ func settle(url string, o Options, retries int) (*place, error) {
 	opt.DialerRetries = 1
 	// Without it go-redis obeys only its own timeouts, not the caller's.
 	opt.ContextTimeoutEnabled = true
-	opt.Dialer = dialer(opt)
+	opt.Dialer = dialer(opt, o.TLS)
 	return p, nil
 }
 

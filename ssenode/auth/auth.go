@@ -18,6 +18,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"sluice/shared/certs"
 	"sluice/shared/channel"
 )
 
@@ -49,7 +50,7 @@ func New(s *Settings, log *slog.Logger) (*Guard, error) {
 	case s.JWT.PublicKey != "":
 		key, methods, err := publicKey(s.JWT.PublicKey)
 		if err != nil {
-			return nil, fmt.Errorf("SSENODE_JWT_PUBLIC_KEY=%q: %w", s.JWT.PublicKey, err)
+			return nil, fmt.Errorf("SSENODE_JWT_PUBLIC_KEY=%q: %w", certs.Shown(s.JWT.PublicKey), err)
 		}
 		g.verify = newVerifier(s, methods, func(t *jwt.Token) (any, error) { return fitting(t, key) })
 	case s.JWKS.URL != "":

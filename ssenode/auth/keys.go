@@ -8,9 +8,10 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"os"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"sluice/shared/certs"
 )
 
 // leastRSA is how many bits an RSA key needs.
@@ -46,7 +47,7 @@ func fits(method jwt.SigningMethod, key any) bool {
 // publicKey reads a PEM file with a public key or a certificate, and tells which
 // methods it fits.
 func publicKey(file string) (crypto.PublicKey, []string, error) {
-	text, err := os.ReadFile(file)
+	text, err := certs.ReadFile(file)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -19,15 +20,25 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const wait = 10 * time.Second
 
 func eachEngine(t *testing.T, f func(t *testing.T, e Engine)) {
-	for _, name := range []string{"auto", "portable"} {
-		t.Run(name, func(t *testing.T) {
-			e, err := New(name, 1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			f(t, e)
-		})
+	for _, name := range []string{"auto", "portable", "tls"} {
+		t.Run(name, func(t *testing.T) { f(t, newEngine(t, name)) })
 	}
+}
+
+func newEngine(t *testing.T, name string) Engine {
+	t.Helper()
+	overTLS := name == "tls"
+	if overTLS {
+		name = "portable"
+	}
+	e, err := New(name, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if overTLS {
+		return newTLSEngine(t, e)
+	}
+	return e
 }
 
 // rig runs one loop and lets the test do things on its goroutine.
@@ -97,7 +108,7 @@ func (p *peer) Writable()        { p.writable <- struct{}{} }
 func (p *peer) Gone(cause error) { p.gone <- cause; p.sock.Close() }
 
 // connect gives the loop one end of a TCP connection and returns the other.
-func (r *rig) connect() (*peer, *net.TCPConn) {
+func (r *rig) connect() (*peer, net.Conn) {
 	r.t.Helper()
 	lc := r.e.Listener(wait)
 	ln, err := lc.Listen(r.t.Context(), "tcp", "127.0.0.1:0")
@@ -115,11 +126,22 @@ func (r *rig) connect() (*peer, *net.TCPConn) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	shaken := make(chan error, 1)
+	if e, ok := r.e.(tlsEngine); ok {
+		secure := tls.Client(client, e.client)
+		client = secure
+		go func() { shaken <- secure.Handshake() }()
+	} else {
+		shaken <- nil
+	}
 	p := &peer{writable: make(chan struct{}, 1000), gone: make(chan error, 2)}
 	if p.sock, err = r.e.Take(server, wait, func() { r.open.Add(-1) }); err != nil {
 		r.t.Fatal(err)
 	}
 	r.open.Add(1)
+	if err := receive(r.t, "handshake", shaken); err != nil {
+		r.t.Fatal(err)
+	}
 	if !r.e.KeepsConn() {
 		server.Close()
 	}
@@ -128,7 +150,7 @@ func (r *rig) connect() (*peer, *net.TCPConn) {
 			r.t.Error(err)
 		}
 	})
-	return p, client.(*net.TCPConn)
+	return p, client
 }
 
 func receive[T any](t *testing.T, what string, c chan T) (v T) {
@@ -264,7 +286,11 @@ func TestFlood(t *testing.T) {
 func TestReuse(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e Engine) {
 		r := newRig(t, e)
-		for range 200 {
+		rounds := 200
+		if _, ok := e.(tlsEngine); ok {
+			rounds = 20 // handshakes are dear
+		}
+		for range rounds {
 			a, ca := r.connect()
 			b, cb := r.connect()
 			ca.Close() // its event is under way while a is closed and c takes its place
@@ -292,11 +318,8 @@ func TestReuse(t *testing.T) {
 }
 
 func TestStopClosesAll(t *testing.T) {
-	for _, name := range []string{"auto", "portable"} {
-		e, err := New(name, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, name := range []string{"auto", "portable", "tls"} {
+		e := newEngine(t, name)
 		r := &rig{t: t, e: e, ticks: make(chan time.Time, 100)}
 		done := make(chan struct{})
 		go func() { defer close(done); e.Loops()[0].Run(r) }()

@@ -27,13 +27,34 @@ func (e *portableEngine) KeepsConn() bool { return true }
 func (e *portableEngine) Listener(time.Duration) net.ListenConfig { return net.ListenConfig{} }
 
 func (e *portableEngine) Take(c net.Conn, stuck time.Duration, gone func()) (Socket, error) {
-	if t, ok := c.(interface{ SetWriteBuffer(int) error }); ok {
+	if t, ok := below(c).(interface{ SetWriteBuffer(int) error }); ok {
 		_ = t.SetWriteBuffer(SendBuffer) // only a bound; works without
 	}
 	if stuck <= 0 {
 		stuck = time.Hour
 	}
 	return &portableSocket{conn: c, stuck: stuck, ended: gone, kick: make(chan struct{}, 1)}, nil
+}
+
+// below is the connection that carries c: that of TLS, or c itself.
+func below(c net.Conn) net.Conn {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn()
+	}
+	return c
+}
+
+// partLimit is how long the end of a connection may take. TLS says goodbye first, and
+// would wait five seconds for a client that takes nothing.
+const partLimit = time.Second
+
+// part closes the connection, with a goodbye if it can be said in time.
+func part(c net.Conn) {
+	if raw := below(c); raw != c {
+		late := time.AfterFunc(partLimit, func() { raw.Close() })
+		defer late.Stop()
+	}
+	c.Close()
 }
 
 // portableSocket imitates a non-blocking socket with a goroutine that writes
@@ -83,13 +104,13 @@ func (s *portableSocket) Close() {
 	s.ending = true
 	// A write under way may wait for a stuck client: it gets a moment, no more.
 	// Under the lock, so that write does not set a later deadline afterwards.
-	_ = s.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	_ = s.conn.SetWriteDeadline(time.Now().Add(partLimit))
 	s.mu.Unlock()
 	s.signal()
 }
 
 func (s *portableSocket) end() {
-	s.conn.Close()
+	part(s.conn)
 	if s.ended != nil {
 		s.ended()
 	}
@@ -119,6 +140,7 @@ func (s *portableSocket) write() {
 		s.mu.Unlock()
 		if len(out) > 0 {
 			if _, err := s.conn.Write(out); err != nil {
+				below(s.conn).Close() // nothing can be said any more
 				s.loop.tell(notice{s, err})
 				// Nobody writes again; wait for the loop's Close.
 				for !ending {
