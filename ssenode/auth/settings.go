@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/shared/channel"
+	"sluice/shared/origin"
 )
 
 // Settings are the part of a node's settings that says who may listen to what.
@@ -27,7 +28,7 @@ type Settings struct {
 	UserChannels   Templates `split_words:"true" desc:"templates of channels for whoever has a token, e.g. user:{claim.sub},sse:group:{claim.groups}"`
 	PublicChannels Patterns  `split_words:"true" desc:"patterns of channels for everyone, also without a token"`
 	Cookie         string    `default:"sluice_token" desc:"cookie that may hold the token, empty: none"`
-	Origins        Origins   `default:"*" desc:"origins of pages that may connect, e.g. https://a.com,https://*.b.com; *: all"`
+	Origins        origin.List `default:"*" desc:"origins of pages that may connect, e.g. https://a.com,https://*.b.com; *: all"`
 	Credentials    bool      `desc:"these pages may use the cookie, too; else only pages of the same host"`
 }
 
@@ -71,7 +72,7 @@ func (s *Settings) Validate() error {
 		return fmt.Errorf("SSENODE_JWT_LEEWAY=%s: want 0s to 1h", s.JWT.Leeway)
 	case !cookieName.MatchString(s.Cookie):
 		return fmt.Errorf("SSENODE_COOKIE=%q: want the name of a cookie", s.Cookie)
-	case s.Credentials && s.Origins.any:
+	case s.Credentials && s.Origins.Any():
 		return fmt.Errorf("SSENODE_CREDENTIALS=true with SSENODE_ORIGINS=*: any page could act for a signed-in user; name the origins")
 	case !s.On():
 		for name, set := range map[string]bool{
