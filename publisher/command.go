@@ -16,10 +16,12 @@ const usage = `publisher: puts messages into Redis channels.
 Usage:
   publisher send CHANNEL [DATA] [flags]     publish one message, or the same one many times
   publisher simulate SCENARIO... [flags]    play the apps of today: race, chat, stocks, ...
-  publisher serve, publisher revoke         not there yet
+  publisher serve                           take messages over HTTP, until a signal
+  publisher revoke                          not there yet
   publisher -version
 
-"publisher send -h" and "publisher simulate -h" list flags and examples.
+"publisher send -h" and "publisher simulate -h" list flags and examples,
+"publisher serve -h" its settings.
 
 Examples:
   publisher send race-events:demo '{"type":"race-start"}'
@@ -46,7 +48,7 @@ type command struct {
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := command{ctx: ctx, name: "publisher", stdin: stdin, stdout: stdout, stderr: stderr}
 	if len(args) == 0 {
-		return c.wrong(errors.New("want send or simulate"))
+		return c.wrong(errors.New("want send, simulate or serve"))
 	}
 	switch name := args[0]; name {
 	case "-h", "-help", "--help", "help":
@@ -61,10 +63,12 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	case "simulate":
 		c.name += " simulate"
 		return c.simulate(args[1:])
-	case "serve", "revoke":
-		return c.wrong(fmt.Errorf("%s is not there yet; send and simulate are", name))
+	case "serve":
+		return Spec().Start(c.ctx, args[1:], stdout, stderr)
+	case "revoke":
+		return c.wrong(fmt.Errorf("%s is not there yet; send, simulate and serve are", name))
 	default:
-		return c.wrong(fmt.Errorf("unknown command %q: want send or simulate", name))
+		return c.wrong(fmt.Errorf("unknown command %q: want send, simulate or serve", name))
 	}
 }
 

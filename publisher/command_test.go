@@ -47,8 +47,7 @@ func TestWrongCommands(t *testing.T) {
 			t.Errorf("%q: exit %d, stdout %q, stderr %q", args, code, out, errs)
 		}
 	}
-	f("want send or simulate")
-	f("not there yet", "serve")
+	f("want send, simulate or serve")
 	f("not there yet", "revoke", "-sub", "alice")
 	f(`unknown command "publish"`, "publish")
 	f("want the name of a scenario", "simulate")

@@ -1,5 +1,6 @@
-// Package publisher puts messages into Redis channels: one by hand (send), or
-// many as the publishers of today's apps do (simulate). It only ever speaks to
+// Package publisher puts messages into Redis channels: one by hand (send), many as
+// the publishers of today's apps do (simulate), or what others post to it over HTTP
+// (serve). It only ever speaks to
 // Redis, with plain PUBLISH, and so stands where any app's own publisher stands:
 // what it sends takes the same way to the browsers.
 package publisher
@@ -13,7 +14,7 @@ import (
 	"sluice/shared/worker"
 )
 
-// Config is what the publisher reads from the environment.
+// Config is what send and simulate read from the environment.
 type Config struct {
 	Redis struct {
 		URL string `default:"redis://127.0.0.1:6379" desc:"Redis to publish to"`
