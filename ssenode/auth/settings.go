@@ -24,12 +24,12 @@ type Settings struct {
 		URL     string        `desc:"address of a JSON Web Key Set with the public keys of who signs tokens"`
 		Refresh time.Duration `default:"10m" desc:"how often the key set is fetched"`
 	}
-	ChannelsClaim  string    `split_words:"true" default:"channels" desc:"claim with the patterns of channels that its bearer may read"`
-	UserChannels   Templates `split_words:"true" desc:"templates of channels for whoever has a token, e.g. user:{claim.sub},sse:group:{claim.groups}"`
-	PublicChannels Patterns  `split_words:"true" desc:"patterns of channels for everyone, also without a token"`
-	Cookie         string    `default:"sluice_token" desc:"cookie that may hold the token, empty: none"`
+	ChannelsClaim  string      `split_words:"true" default:"channels" desc:"claim with the patterns of channels that its bearer may read"`
+	UserChannels   Templates   `split_words:"true" desc:"templates of channels for whoever has a token, e.g. user:{claim.sub},sse:group:{claim.groups}"`
+	PublicChannels Patterns    `split_words:"true" desc:"patterns of channels for everyone, also without a token"`
+	Cookie         string      `default:"sluice_token" desc:"cookie that may hold the token, empty: none"`
 	Origins        origin.List `default:"*" desc:"origins of pages that may connect, e.g. https://a.com,https://*.b.com; *: all"`
-	Credentials    bool      `desc:"these pages may use the cookie, too; else only pages of the same host"`
+	Credentials    bool        `desc:"these pages may use the cookie, too; else only pages of the same host"`
 }
 
 // On tells whether there is a key, and so authentication.
