@@ -106,8 +106,19 @@ func TestLocal(t *testing.T) {
 			simulated = simulated || strings.Contains(ev.Data, `"symbol":"SLCE"`)
 		}
 	}
+	if got := postTo(t, site+"/publish/mine", "through the front", "Origin: "+site); got != `200 {"success":true,"recipients":null}` {
+		t.Errorf("a page's POST through the front: %s", got)
+	}
+	if got := postTo(t, site+"/publish/mine", "forged", "Origin: http://evil.example"); !strings.HasPrefix(got, "403 ") {
+		t.Errorf("a foreign page's POST through the front: %s", got)
+	}
+	for _, st := range streams {
+		for next(t, st).Data != "through the front" {
+			continue // the simulation's
+		}
+	}
 	stop()
-	for _, text := range []string{"curl -N '" + site, "redis-cli -u " + l.redisURL + " publish", "publisher send", l.redisURL, l.natsURL} {
+	for _, text := range []string{"curl -d ", site + "/publish/race-events:demo", "curl -N '" + site, "redis-cli -u " + l.redisURL + " publish", "publisher send", l.redisURL, l.natsURL} {
 		if !strings.Contains(out.String(), text) {
 			t.Errorf("it does not print %q: %s", text, out.String())
 		}

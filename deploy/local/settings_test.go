@@ -24,6 +24,9 @@ func TestBadSettingsStopThePrograms(t *testing.T) {
 		{"ssenode", "SSENODE_ENGINE=steam", []string{"SSENODE_ENGINE", "steam", "epoll"}},
 		{"ssenode", "SSENODE_RETRY=2", []string{"SSENODE_RETRY", "2"}},
 		{"ssenode", "SSENODE_ENDPOINTS=/events=a", []string{"SSENODE_ENDPOINTS", "/events"}},
+		{"publisher serve", "PUBLISHER_ADDR=0.0.0.0:0", []string{"PUBLISHER_ADDR", "0.0.0.0:0", "PUBLISHER_API_KEYS"}},
+		{"publisher serve", "PUBLISHER_API_KEYS=hunter2", []string{"PUBLISHER_API_KEYS", "key 1 of 1", "16"}},
+		{"publisher serve", "CLIENT_CHANNEL=all", []string{"CLIENT_CHANNEL", "all", "{clientId}"}},
 		{"ssenode", "LOG_LEVEL=loud", []string{"LOG_LEVEL", "loud"}},
 	} {
 		t.Run(c.program+" "+c.setting, func(t *testing.T) {
