@@ -336,4 +336,7 @@ func (s *Server) serveBroken(ctx *fasthttp.RequestCtx, err error) {
 	}
 	s.refuse(ctx, r)
 	ctx.SetConnectionClose()
+	if c, ok := ctx.Conn().(*lingerConn); ok {
+		c.unread.Store(true)
+	}
 }

@@ -114,7 +114,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() {
-		if err := s.http.Serve(s.ln); err != nil {
+		if err := s.http.Serve(lingerListener{s.ln}); err != nil {
 			broken <- fmt.Errorf("serve %s: %w", s.ln.Addr(), err)
 		}
 	})

@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -324,6 +326,53 @@ func TestServeRefusals(t *testing.T) {
 
 	a.want(200, published, "/publish/end", "")
 	sub.gets("end", "")
+}
+
+// Who sends far too much gets the answer all the same, and not a reset connection.
+func TestServeFarTooMuch(t *testing.T) {
+	url := embedded.TestRedis(t).URL()
+	open := serve(t, url, nil)
+	keyed := serve(t, url, func(c *ServeConfig) { _ = c.Publisher.APIKeys.Decode("a-key-that-is-long-enough") })
+	body := strings.Repeat("x", 20<<20)
+	for range 5 {
+		open.want(413, "larger than 2097152 bytes", "/publish/a", body)
+		keyed.want(401, "missing", "/publish/a", body)
+	}
+}
+
+// Many at once: everything is published, each sender's messages in their order.
+func TestServeAtOnce(t *testing.T) {
+	const senders, messages = 40, 50
+	url := embedded.TestRedis(t).URL()
+	a, sub := serve(t, url, nil), subscribe(t, url, "*")
+	var wg sync.WaitGroup
+	for i := range senders {
+		wg.Go(func() {
+			client := &http.Client{Timeout: patience, Transport: &http.Transport{}}
+			defer client.CloseIdleConnections()
+			for n := range messages {
+				resp, err := client.Post(fmt.Sprintf("http://%s/publish/c%d", a.s.Addr(), i), "", strings.NewReader(strconv.Itoa(n)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				b, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != 200 {
+					t.Errorf("%d %s", resp.StatusCode, b)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	next := map[string]int{}
+	for range senders * messages {
+		m := sub.next()
+		if m.Payload != strconv.Itoa(next[m.Channel]) {
+			t.Fatalf("%s: got %s, want %d", m.Channel, m.Payload, next[m.Channel])
+		}
+		next[m.Channel]++
+	}
 }
 
 // A request that does not come is answered and its connection closed.
