@@ -32,7 +32,7 @@ func newLink(out outbox, log *slog.Logger) *link {
 	return &link{out: out, log: log, kick: make(chan struct{}, 1)}
 }
 
-var errNotAsked = errors.New("Redis was not asked yet") //nolint:staticcheck // a name
+var errNotAsked = errors.New("it was not asked yet")
 
 // err says why Redis cannot be used, or nil.
 func (l *link) err() error {

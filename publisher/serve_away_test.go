@@ -20,7 +20,7 @@ func TestServeWithoutRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the server is not ready", func() bool { return a.s.ready() != nil })
-	if err := a.s.ready(); !strings.Contains(err.Error(), "Redis cannot be used") {
+	if err := a.s.ready(); !strings.Contains(err.Error(), "cannot use Redis") {
 		t.Error(err)
 	}
 	const away = `{"success":false,"error":"Redis does not answer: this was not published"}`
@@ -202,6 +202,9 @@ func TestServeDrains(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	<-a.ran
+	if strings.Contains(a.log.String(), "level=WARN") {
+		t.Errorf("log: %s", a.log.String())
+	}
 }
 
 // Health and metrics, as an operator sees them.

@@ -94,7 +94,7 @@ func (s *Server) ready() error {
 		return errors.New("draining")
 	}
 	if err := s.link.err(); err != nil {
-		return fmt.Errorf("Redis cannot be used: %w", err) //nolint:staticcheck // a name
+		return fmt.Errorf("cannot use Redis: %w", err)
 	}
 	return nil
 }
@@ -149,7 +149,7 @@ func (s *Server) close() {
 	s.ln.Close()
 	end, cancel := context.WithTimeout(context.Background(), drainLimit)
 	defer cancel()
-	if err := s.http.ShutdownWithContext(end); err != nil {
+	if err := s.http.ShutdownWithContext(end); errors.Is(err, context.DeadlineExceeded) {
 		s.log.Warn("stopped with requests in work", "error", err)
 	}
 }
