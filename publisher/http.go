@@ -180,17 +180,15 @@ func (s *Server) publishList(ctx *fasthttp.RequestCtx, key int, body []byte, cou
 	if r := s.rates.take(key, len(list)); r != nil {
 		return r
 	}
+	sent := s.send(list)
+	if r := nothing(sent); r != nil {
+		return r
+	}
 	var published []post
-	var failed *refusal
-	for k, r := range s.send(list) {
+	for k, r := range sent {
 		if fates[good[k]] = r; r == nil {
 			published = append(published, posts[k])
-		} else if failed == nil || r.uncertain {
-			failed = r
 		}
-	}
-	if failed != nil && len(published) == 0 {
-		return failed // of Redis, which is more than an item's own
 	}
 	answers, next := make([]any, len(items)), s.success(published, counted)
 	for i, r := range fates {
@@ -203,6 +201,22 @@ func (s *Server) publishList(ctx *fasthttp.RequestCtx, key int, body []byte, cou
 	}
 	s.answer(ctx, http.StatusOK, answers)
 	return nil
+}
+
+// nothing returns why nothing of a list was published by Redis, which is more than an
+// item's own fault: one of which nobody knows goes before one that surely was not. It
+// returns nil if anything was, or nothing was sent.
+func nothing(fates []*refusal) *refusal {
+	var why *refusal
+	for _, r := range fates {
+		switch {
+		case r == nil:
+			return nil
+		case why == nil || r.uncertain:
+			why = r
+		}
+	}
+	return why
 }
 
 // done is the answer for a message that was published.

@@ -146,6 +146,23 @@ func TestAskBroken(t *testing.T) {
 	f("nobody", "-----")
 }
 
+// A list of which nothing is published is answered as a whole, with the worst.
+func TestNothing(t *testing.T) {
+	sure, unsure := &refusal{why: redisRefused}, &refusal{why: redisAway, uncertain: true}
+	f := func(want *refusal, fates ...*refusal) {
+		t.Helper()
+		if got := nothing(fates); got != want {
+			t.Errorf("%v: got %v, want %v", fates, got, want)
+		}
+	}
+	f(nil)
+	f(nil, nil, sure)
+	f(nil, sure, unsure, nil)
+	f(sure, sure)
+	f(unsure, unsure, sure)
+	f(unsure, sure, unsure, sure)
+}
+
 // What Redis refuses is told of that item alone, without its details.
 func TestServeRefusedByRedis(t *testing.T) {
 	r := embedded.TestRedisProcess(t)
@@ -160,7 +177,13 @@ func TestServeRefusedByRedis(t *testing.T) {
 		"/publish", `[{"channel":"a1","data":1},{"channel":"b","data":2},{"channel":"a2","data":3}]`)
 	sub.gets("a1", "1")
 	sub.gets("a2", "3")
-	if a.s.ready() != nil || a.refused(redisRefused) != 2 || a.s.stats.uncertain.Load() != 0 {
+	// It is no reason to keep back what comes after it.
+	items := `{"channel":"b","data":0}` + strings.Repeat(`,{"channel":"a","data":"`+strings.Repeat("x", 4000)+`"}`, 400)
+	answer := a.want(200, `[{"success":false`, "/publish", "["+items+"]")
+	if n := strings.Count(answer.body, `"success":true`); n != 400 {
+		t.Errorf("%d of 400 were published", n)
+	}
+	if a.s.ready() != nil || a.refused(redisRefused) != 3 || a.s.stats.uncertain.Load() != 0 {
 		t.Errorf("%v, counted %d and %d", a.s.ready(), a.refused(redisRefused), a.s.stats.uncertain.Load())
 	}
 }

@@ -220,10 +220,30 @@ func TestServeList(t *testing.T) {
 	for i := range 500 {
 		b.WriteString(`,{"channel":"many","data":"` + strings.Repeat("1", 3000+i) + `"}`)
 	}
+	before := a.conversations()
 	a.want(200, `{"success":true`, "/publish", "["+b.String()[1:]+"]")
+	if n := a.conversations() - before; n != 2 {
+		t.Errorf("%d pipelines, want 2", n)
+	}
 	for i := range 500 {
 		sub.gets("many", strings.Repeat("1", 3000+i))
 	}
+}
+
+// conversations is how many pipelines Redis has answered.
+func (a *api) conversations() uint64 {
+	a.t.Helper()
+	families, err := a.s.admin.Registry.Gather()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "sluice_publisher_redis_seconds" {
+			return f.GetMetric()[0].GetHistogram().GetSampleCount()
+		}
+	}
+	a.t.Fatal("no such metric")
+	return 0
 }
 
 // Where notices and broadcasts go, and as what.
