@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -107,14 +108,17 @@ func TestLocal(t *testing.T) {
 		}
 	}
 	if got := postTo(t, site+"/publish/mine", "through the front", "Origin: "+site); got != `200 {"success":true,"recipients":null}` {
-		t.Errorf("a page's POST through the front: %s", got)
+		t.Fatalf("a page's POST through the front: %s", got)
 	}
 	if got := postTo(t, site+"/publish/mine", "forged", "Origin: http://evil.example"); !strings.HasPrefix(got, "403 ") {
 		t.Errorf("a foreign page's POST through the front: %s", got)
 	}
 	for _, st := range streams {
-		for next(t, st).Data != "through the front" {
-			continue // the simulation's
+		// Between the simulation's, which never end.
+		for limit := time.Now().Add(wait); next(t, st).Data != "through the front"; {
+			if time.Now().After(limit) {
+				t.Fatal("what was posted does not come")
+			}
 		}
 	}
 	stop()
