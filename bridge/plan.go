@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"strings"
 
+	"sluice/shared/channel"
 	"sluice/shared/wire"
 )
 
@@ -34,14 +35,8 @@ func newPlan(p Patterns) plan {
 	return pl
 }
 
-// internal tells whether a channel is one of Redis' own: a server's notifications, or
-// what sentinels say to each other at a master.
-func internal(channel string) bool {
-	return strings.HasPrefix(channel, "__keyspace@") || strings.HasPrefix(channel, "__keyevent@") || channel == "__sentinel__:hello"
-}
-
 // counting is the version of the rules by which messages are counted: of takes, glob
-// and internal. Bridges with other ones must not take over by count.
+// and channel.OfRedis. Bridges with other ones must not take over by count.
 const counting = 2
 
 // hash tells plans apart: bridges count alike only if theirs is the same.
@@ -97,19 +92,19 @@ func (pl *plan) texts(glob bool) (list []string) {
 // by the channel's own name when pattern is empty: the copy of the first entry
 // that matches. What no entry matches by our reading is taken too: the server
 // matched it, and it is better delivered.
-func (pl *plan) takes(channel, pattern string) bool {
-	if !pl.internal && internal(channel) {
+func (pl *plan) takes(name, pattern string) bool {
+	if !pl.internal && channel.OfRedis(name) {
 		return false
 	}
-	if pl.all && channel != "" {
+	if pl.all && name != "" {
 		return pattern != ""
 	}
 	for _, e := range pl.entries {
 		if e.glob {
-			if glob(e.text, channel) {
+			if glob(e.text, name) {
 				return pattern == e.text
 			}
-		} else if e.text == channel {
+		} else if e.text == name {
 			return pattern == ""
 		}
 	}

@@ -16,11 +16,12 @@ const usage = `publisher: puts messages into Redis channels.
 Usage:
   publisher send CHANNEL [DATA] [flags]     publish one message, or the same one many times
   publisher simulate SCENARIO... [flags]    play the apps of today: race, chat, stocks, ...
+  publisher serve                           take messages over HTTP, until a signal
   publisher revoke -sub S|-jti J -for TIME  tokens of a subject, or one token, do not count any more
-  publisher serve                           not there yet
   publisher -version
 
-"publisher send -h" and so on list flags and examples.
+"publisher send -h" and so on list flags and examples, "publisher serve -h" its
+settings.
 
 Examples:
   publisher send race-events:demo '{"type":"race-start"}'
@@ -47,7 +48,7 @@ type command struct {
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := command{ctx: ctx, name: "publisher", stdin: stdin, stdout: stdout, stderr: stderr}
 	if len(args) == 0 {
-		return c.wrong(errors.New("want send, simulate or revoke"))
+		return c.wrong(errors.New("want send, simulate, serve or revoke"))
 	}
 	switch name := args[0]; name {
 	case "-h", "-help", "--help", "help":
@@ -62,13 +63,13 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	case "simulate":
 		c.name += " simulate"
 		return c.simulate(args[1:])
+	case "serve":
+		return Spec().Start(c.ctx, args[1:], stdout, stderr)
 	case "revoke":
 		c.name += " revoke"
 		return c.revoke(args[1:])
-	case "serve":
-		return c.wrong(fmt.Errorf("%s is not there yet; send, simulate and revoke are", name))
 	default:
-		return c.wrong(fmt.Errorf("unknown command %q: want send, simulate or revoke", name))
+		return c.wrong(fmt.Errorf("unknown command %q: want send, simulate, serve or revoke", name))
 	}
 }
 

@@ -48,8 +48,7 @@ func TestWrongCommands(t *testing.T) {
 			t.Errorf("%q: exit %d, stdout %q, stderr %q", args, code, out, errs)
 		}
 	}
-	f("want send, simulate or revoke")
-	f("not there yet", "serve")
+	f("want send, simulate, serve or revoke")
 	f(`unknown command "publish"`, "publish")
 	f("want the name of a scenario", "simulate")
 	f(`scenario "rase": want race, leaderboard`, "simulate", "race", "rase")

@@ -19,7 +19,13 @@ import (
 // patience is how long a test waits for what should come at once.
 const patience = 20 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// fasthttp's clock runs as long as the process, and its worker pool looks
+		// every ten seconds whether it was stopped.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+}
 
 // startRedis starts a Redis for one test, a real one where there is one, and
 // points REDIS_URL at it.
@@ -107,4 +113,15 @@ func testLog() (*slog.Logger, *syncBuffer) {
 func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	embedded.Eventually(t, what, patience, f)
+}
+
+// embeddedClient is a client with nothing special about it.
+func embeddedClient(t testing.TB, url string) redis.UniversalClient {
+	t.Helper()
+	client, err := Open(url, certs.Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
 }

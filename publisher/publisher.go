@@ -1,7 +1,8 @@
-// Package publisher puts messages into Redis channels: one by hand (send), or
-// many as the publishers of today's apps do (simulate). These only ever speak to
-// Redis, with plain PUBLISH, and so stand where any app's own publisher stands:
-// what they send takes the same way to the browsers. Revoke alone speaks to NATS.
+// Package publisher puts messages into Redis channels: one by hand (send), many as
+// the publishers of today's apps do (simulate), or what others post to it over HTTP
+// (serve). These only ever speak to Redis, with plain PUBLISH, and so stand where any
+// app's own publisher stands: what they send takes the same way to the browsers. Revoke
+// alone speaks to NATS.
 package publisher
 
 import (
@@ -16,7 +17,7 @@ import (
 	"sluice/shared/worker"
 )
 
-// Config is what the publisher reads from the environment.
+// Config is what send and simulate read from the environment.
 type Config struct {
 	Redis struct {
 		URL string `default:"redis://127.0.0.1:6379" desc:"Redis to publish to"`

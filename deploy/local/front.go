@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -19,35 +20,70 @@ import (
 //go:embed page
 var page embed.FS
 
-// front stands where a load balancer would: it serves the demo page and spreads
-// all other requests over the nodes.
+// front stands where a load balancer would: it serves the demo page, gives what is
+// to be published to the publisher, and spreads all other requests over the nodes.
 type front struct {
 	ln    net.Listener
 	srv   *http.Server
-	nodes []string // host:port
+	page  http.Handler
+	post  http.Handler // the publisher
+	rest  http.Handler // the nodes
+	nodes []string     // host:port
 	next  atomic.Uint64
 	dial  net.Dialer
 }
 
-func newFront(ln net.Listener, nodes []string, log *slog.Logger) *front {
+func newFront(ln net.Listener, nodes []string, publisher string, log *slog.Logger) *front {
 	f := &front{ln: ln, nodes: nodes, dial: net.Dialer{Timeout: time.Second}}
 	files, err := fs.Sub(page, "page")
 	if err != nil {
 		panic(err) // the folder is embedded above
 	}
-	proxy := &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "nodes"}); r.SetXForwarded() },
+	server := http.FileServerFS(files)
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", server)
+	mux.Handle("GET /demo/", http.StripPrefix("/demo", server))
+	f.page = mux
+	debug := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	f.rest = &httputil.ReverseProxy{
+		Rewrite:       rewrite,
 		FlushInterval: -1, // each event at once
 		Transport:     &http.Transport{DialContext: f.connect, DisableCompression: true, DisableKeepAlives: true},
-		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:      debug,
 		ErrorHandler:  noNode,
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", http.FileServerFS(files))
-	mux.Handle("GET /demo/", http.StripPrefix("/demo", http.FileServerFS(files)))
-	mux.Handle("/", proxy)
-	f.srv = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: proxy.ErrorLog}
+	f.post = &httputil.ReverseProxy{
+		Rewrite: rewrite,
+		Transport: &http.Transport{DisableCompression: true, DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return f.dial.DialContext(ctx, network, publisher)
+			}},
+		ErrorLog:     debug,
+		ErrorHandler: noPublisher,
+	}
+	f.srv = &http.Server{Handler: f, ReadHeaderTimeout: 10 * time.Second, ErrorLog: debug}
 	return f
+}
+
+// rewrite keeps the Host: by it node and publisher tell pages of their own host from
+// others.
+func rewrite(r *httputil.ProxyRequest) {
+	r.SetURL(&url.URL{Scheme: "http", Host: "behind"})
+	r.SetXForwarded()
+	r.Out.Host = r.In.Host
+}
+
+// ServeHTTP goes by the path as it was sent. A ServeMux would send whoever posts to
+// /publish//x to /publish/x, which is another channel.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch path := r.URL.EscapedPath(); {
+	case path == "/publish" || strings.HasPrefix(path, "/publish/") || path == "/notify" || path == "/broadcast":
+		f.post.ServeHTTP(w, r)
+	case path == "/" || strings.HasPrefix(path, "/demo/"):
+		f.page.ServeHTTP(w, r)
+	default:
+		f.rest.ServeHTTP(w, r)
+	}
 }
 
 // connect dials the next node that answers.
@@ -76,9 +112,20 @@ func noNode(w http.ResponseWriter, r *http.Request, err error) {
 		fmt.Fprint(w, "retry: 1000\n\n")
 		return
 	}
+	badGateway(w, map[string]any{"error": err.Error()})
+}
+
+// noPublisher answers when the publisher did not.
+func noPublisher(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() == nil {
+		badGateway(w, map[string]any{"success": false, "error": "the publisher does not answer: " + err.Error()})
+	}
+}
+
+func badGateway(w http.ResponseWriter, body map[string]any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusBadGateway)
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+	_ = json.NewEncoder(w).Encode(body)
 }
 
 func (f *front) run(ctx context.Context) error {

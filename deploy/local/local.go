@@ -30,6 +30,7 @@ type local struct {
 	nats   *embedded.NATS  // nil when NATS_URL is set
 	bridge *bridge.Bridge
 	nodes  []*ssenode.Node
+	poster *publisher.Server
 	front  *front
 
 	redisURL, natsURL string
@@ -88,7 +89,13 @@ func newLocal(cfg config, log *slog.Logger, out io.Writer) (_ *local, err error)
 		l.nodes = append(l.nodes, n)
 		addrs = append(addrs, n.Addr().String())
 	}
-	l.front = newFront(ln, addrs, log)
+	pc := worker.Default[publisher.ServeConfig]()
+	pc.Admin.Addr, pc.Publisher.Addr = "127.0.0.1:0", "127.0.0.1:0"
+	pc.Redis.URL, pc.Publisher.DrainDelay = l.redisURL, 0
+	if l.poster, err = publisher.New(pc, log.With("worker", "publisher")); err != nil {
+		return nil, err
+	}
+	l.front = newFront(ln, addrs, l.poster.Addr().String(), log)
 	return l, nil
 }
 
@@ -103,6 +110,7 @@ func (l *local) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.front.run(ctx) })
 	g.Go(func() error { return l.bridge.Run(ctx) })
+	g.Go(func() error { return l.poster.Run(ctx) })
 	for _, n := range l.nodes {
 		g.Go(func() error { return n.Run(ctx) })
 	}
@@ -143,16 +151,17 @@ func (l *local) tell() {
 	fmt.Fprintf(l.out, `
   demo page  %s   (front of %s)
   Redis      %s%s   NATS %s%s
-  admin      bridge http://%s/readyz   nodes http://%s/metrics
+  admin      bridge http://%s/readyz   nodes http://%s/metrics   publisher http://%s/readyz
 
   listen     curl -N '%s/events?channel=race-events:demo'
   publish    %s publish race-events:demo '{"type":"race-start"}'
              %s send race-events:demo '{"type":"race-start"}'
+             curl -d '{"type":"race-start"}' %s/publish/race-events:demo
 
 `, site, strings.Join(nodes, ", "),
 		redis, ifEmbedded(l.redis != nil), natsconn.Redact(l.natsURL), ifEmbedded(l.nats != nil),
-		l.bridge.Addr(), l.nodes[0].AdminAddr(),
-		site, redisCLI(l.redisURL), send)
+		l.bridge.Addr(), l.nodes[0].AdminAddr(), l.poster.AdminAddr(),
+		site, redisCLI(l.redisURL), send, site)
 }
 
 func ifEmbedded(yes bool) string {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -107,8 +108,22 @@ func TestLocal(t *testing.T) {
 			simulated = simulated || strings.Contains(ev.Data, `"symbol":"SLCE"`)
 		}
 	}
+	if got := postTo(t, site+"/publish/mine", "through the front", "Origin: "+site); got != `200 {"success":true,"recipients":null}` {
+		t.Fatalf("a page's POST through the front: %s", got)
+	}
+	if got := postTo(t, site+"/publish/mine", "forged", "Origin: http://evil.example"); !strings.HasPrefix(got, "403 ") {
+		t.Errorf("a foreign page's POST through the front: %s", got)
+	}
+	for _, st := range streams {
+		// Between the simulation's, which never end.
+		for limit := time.Now().Add(wait); next(t, st).Data != "through the front"; {
+			if time.Now().After(limit) {
+				t.Fatal("what was posted does not come")
+			}
+		}
+	}
 	stop()
-	for _, text := range []string{"curl -N '" + site, "redis-cli -u " + l.redisURL + " publish", "publisher send", l.redisURL, l.natsURL} {
+	for _, text := range []string{"curl -d ", site + "/publish/race-events:demo", "curl -N '" + site, "redis-cli -u " + l.redisURL + " publish", "publisher send", l.redisURL, l.natsURL} {
 		if !strings.Contains(out.String(), text) {
 			t.Errorf("it does not print %q: %s", text, out.String())
 		}

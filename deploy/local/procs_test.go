@@ -66,13 +66,15 @@ func (p *proc) output() string {
 	return p.log.String()
 }
 
+// start runs a program; its name may be followed by an argument.
 func start(t testing.TB, name string, env ...string) *proc {
 	t.Helper()
 	dir, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proc{t: t, name: name, done: make(chan struct{}), cmd: exec.Command(filepath.Join(dir, name))}
+	program := strings.Fields(name)
+	p := &proc{t: t, name: name, done: make(chan struct{}), cmd: exec.Command(filepath.Join(dir, program[0]), program[1:]...)}
 	// Nothing but what is given: a setting of the machine must not help.
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "ADMIN_ADDR=127.0.0.1:0"}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p

@@ -44,6 +44,9 @@ func TestBadSettingsStopThePrograms(t *testing.T) {
 		{"ssenode", "SSENODE_MAX_CONNECTIONS=0", []string{"SSENODE_MAX_CONNECTIONS=0", "want 1 to"}},
 		{"ssenode", "SSENODE_TRUSTED_PROXIES=10.0.0.1,10.0.0.2/8", []string{"SSENODE_TRUSTED_PROXIES", "10.0.0.2/8", "want 10.0.0.0/8"}},
 		{"ssenode", "SSENODE_TRUSTED_PROXIES=0.0.0.0/0", []string{"SSENODE_TRUSTED_PROXIES", "0.0.0.0/0", "only your proxies"}},
+		{"publisher serve", "PUBLISHER_ADDR=0.0.0.0:0", []string{"PUBLISHER_ADDR", "0.0.0.0:0", "PUBLISHER_API_KEYS"}},
+		{"publisher serve", "PUBLISHER_API_KEYS=hunter2", []string{"PUBLISHER_API_KEYS", "key 1 of 1", "16"}},
+		{"publisher serve", "CLIENT_CHANNEL=all", []string{"CLIENT_CHANNEL", "all", "{clientId}"}},
 		{"ssenode", "LOG_LEVEL=loud", []string{"LOG_LEVEL", "loud"}},
 	} {
 		t.Run(c.program+" "+c.setting, func(t *testing.T) {

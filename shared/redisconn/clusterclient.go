@@ -59,7 +59,7 @@ func direct(cmd redis.Cmder) {
 // go-redis does so only once a minute, or when a server says MOVED, which
 // PUBLISH never makes it say.
 func (w oneWay) look(ctx context.Context, err error) {
-	if err != nil && !isAnswer(err) {
+	if err != nil && !IsAnswer(err) {
 		w.c.ReloadState(ctx)
 	}
 }

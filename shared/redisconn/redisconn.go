@@ -157,15 +157,15 @@ func setDefault[T int | time.Duration](d *T, v T) {
 func nameIfAllowed(name string) func(context.Context, *redis.Conn) error {
 	return func(ctx context.Context, c *redis.Conn) error {
 		err := c.ClientSetName(ctx, name).Err()
-		if isAnswer(err) {
+		if IsAnswer(err) {
 			return nil // NOPERM, or a server that knows no names
 		}
 		return err
 	}
 }
 
-// isAnswer tells an error that Redis answered from one of the network.
-func isAnswer(err error) bool {
+// IsAnswer tells an error that Redis answered from one of the network.
+func IsAnswer(err error) bool {
 	var answer redis.Error
 	return errors.As(err, &answer)
 }

@@ -43,7 +43,7 @@ func (h *Home) identify(ctx context.Context, s *Server) error {
 	}
 	info, err := s.Info(ctx, "server").Result()
 	if err != nil {
-		if isAnswer(err) {
+		if IsAnswer(err) {
 			return nil // it may not be asked
 		}
 		return fmt.Errorf("info: %w", err)
@@ -71,7 +71,7 @@ func field(info, name string) string {
 func (s *Server) role(ctx context.Context) (string, error) {
 	answer, err := s.Do(ctx, "role").Slice()
 	if err != nil {
-		if isAnswer(err) {
+		if IsAnswer(err) {
 			return "", nil
 		}
 		return "", fmt.Errorf("role: %w", err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/shared/channel"
+	"sluice/shared/origin"
 )
 
 // Settings are the part of a node's settings that says who may listen to what.
@@ -23,14 +24,14 @@ type Settings struct {
 		URL     string        `desc:"address of a JSON Web Key Set with the public keys of who signs tokens"`
 		Refresh time.Duration `default:"10m" desc:"how often the key set is fetched"`
 	}
-	ChannelsClaim  string    `split_words:"true" default:"channels" desc:"claim with the patterns of channels that its bearer may read"`
-	UserChannels   Templates `split_words:"true" desc:"templates of channels for whoever has a token, e.g. user:{claim.sub},sse:group:{claim.groups}"`
-	PublicChannels Patterns  `split_words:"true" desc:"patterns of channels for everyone, also without a token"`
-	AutoChannels   Templates `split_words:"true" desc:"templates of channels that come by themselves on every stream, e.g. sse:broadcast,sse:channel:{clientId}"`
-	Attributes     []string  `default:"*" desc:"claims that criteria of events are compared with, separated by commas; without authentication parameters of the query; *: all"`
-	Cookie         string    `default:"sluice_token" desc:"cookie that may hold the token, empty: none"`
-	Origins        Origins   `default:"*" desc:"origins of pages that may connect, e.g. https://a.com,https://*.b.com; *: all"`
-	Credentials    bool      `desc:"these pages may use the cookie, too; else only pages of the same host"`
+	ChannelsClaim  string      `split_words:"true" default:"channels" desc:"claim with the patterns of channels that its bearer may read"`
+	UserChannels   Templates   `split_words:"true" desc:"templates of channels for whoever has a token, e.g. user:{claim.sub},sse:group:{claim.groups}"`
+	PublicChannels Patterns    `split_words:"true" desc:"patterns of channels for everyone, also without a token"`
+	AutoChannels   Templates   `split_words:"true" desc:"templates of channels that come by themselves on every stream, e.g. sse:broadcast,sse:channel:{clientId}"`
+	Attributes     []string    `default:"*" desc:"claims that criteria of events are compared with, separated by commas; without authentication parameters of the query; *: all"`
+	Cookie         string      `default:"sluice_token" desc:"cookie that may hold the token, empty: none"`
+	Origins        origin.List `default:"*" desc:"origins of pages that may connect, e.g. https://a.com,https://*.b.com; *: all"`
+	Credentials    bool        `desc:"these pages may use the cookie, too; else only pages of the same host"`
 }
 
 // On tells whether there is a key, and so authentication.
@@ -73,7 +74,7 @@ func (s *Settings) Validate() error {
 		return fmt.Errorf("SSENODE_JWT_LEEWAY=%s: want 0s to 1h", s.JWT.Leeway)
 	case !cookieName.MatchString(s.Cookie):
 		return fmt.Errorf("SSENODE_COOKIE=%q: want the name of a cookie", s.Cookie)
-	case s.Credentials && s.Origins.any:
+	case s.Credentials && s.Origins.Any():
 		return fmt.Errorf("SSENODE_CREDENTIALS=true with SSENODE_ORIGINS=*: any page could act for a signed-in user; name the origins")
 	case !s.On():
 		for name, set := range map[string]bool{

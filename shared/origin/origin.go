@@ -1,4 +1,6 @@
-package auth
+// Package origin tells which pages may ask something of a worker, and what their
+// browser shows them of the answer.
+package origin
 
 import (
 	"fmt"
@@ -6,10 +8,10 @@ import (
 	"strings"
 )
 
-// Origins are a setting: the pages that may connect, by where they come from.
+// List is a setting: the pages that may connect, by where they come from.
 // An entry is an origin (`https://a.com`), one with a wildcard for one or more
 // labels (`https://*.b.com`, which is not b.com itself), or `*` for all.
-type Origins struct {
+type List struct {
 	any   bool
 	exact map[string]bool
 	under []domain
@@ -18,16 +20,19 @@ type Origins struct {
 // domain is what an origin with a wildcard begins and ends with.
 type domain struct{ scheme, rest string }
 
-// Decode parses the setting's value; it makes Origins a field that envconfig
+// Decode parses the setting's value; it makes List a field that envconfig
 // can fill.
-func (o *Origins) Decode(value string) error {
-	*o = Origins{exact: map[string]bool{}}
-	for text := range entries(value) {
+func (o *List) Decode(value string) error {
+	*o = List{exact: map[string]bool{}}
+	for text := range strings.SplitSeq(value, ",") {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
 		if text == "*" {
 			o.any = true
 			continue
 		}
-		origin, err := parseOrigin(text)
+		origin, err := parse(text)
 		if err != nil {
 			return err
 		}
@@ -40,8 +45,8 @@ func (o *Origins) Decode(value string) error {
 	return nil
 }
 
-// parseOrigin brings an entry to the form in which browsers send origins.
-func parseOrigin(text string) (string, error) {
+// parse brings an entry to the form in which browsers send origins.
+func parse(text string) (string, error) {
 	bad := func() (string, error) {
 		return "", fmt.Errorf("origin %q: want one such as https://a.com, http://localhost:3000, https://*.b.com or *", text)
 	}
@@ -69,14 +74,14 @@ func parseOrigin(text string) (string, error) {
 }
 
 // Any tells whether all pages may connect.
-func (o *Origins) Any() bool { return o.any }
+func (o *List) Any() bool { return o.any }
 
 // Allows tells whether a page of this origin may connect.
-func (o *Origins) Allows(origin string) bool { return o.any || o.Names(origin) }
+func (o *List) Allows(origin string) bool { return o.any || o.Names(origin) }
 
 // Names is Allows without the `*`: the origin is one that the operator has
 // thought of.
-func (o *Origins) Names(origin string) bool {
+func (o *List) Names(origin string) bool {
 	if o.exact[origin] {
 		return true
 	}
@@ -105,32 +110,4 @@ func isLabels(s string) bool {
 		first = false
 	}
 	return !first
-}
-
-// Site is what a browser says of the page that asks.
-type Site struct {
-	Origin string // header Origin, "" if there is none
-	Fetch  string // header Sec-Fetch-Site; no page can set it
-	Host   string // header Host
-}
-
-// mayUseCookie tells whether a cookie that came with a request counts. The
-// browser sends it whatever the page: it counts if the page is of the same host,
-// or of an origin that is named and may use it.
-func (s *Settings) mayUseCookie(from Site) bool {
-	switch {
-	case from.Fetch == "same-origin":
-		return true
-	case from.Origin == "":
-		// No page, or an image or a link of one: those send no Origin, but tell here.
-		return from.Fetch == "" || from.Fetch == "none"
-	case s.Credentials && s.Origins.Names(from.Origin):
-		return true
-	case from.Fetch != "":
-		return false
-	}
-	// Before Sec-Fetch-Site. The scheme cannot be compared: a balancer may have
-	// taken TLS away.
-	_, host, ok := strings.Cut(from.Origin, "://")
-	return ok && host != "" && strings.EqualFold(host, from.Host)
 }

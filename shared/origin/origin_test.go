@@ -1,4 +1,4 @@
-package auth
+package origin
 
 import (
 	"net/url"
@@ -9,7 +9,7 @@ import (
 func TestOrigins(t *testing.T) {
 	f := func(setting, origin string, want bool) {
 		t.Helper()
-		var o Origins
+		var o List
 		if err := o.Decode(setting); err != nil {
 			t.Errorf("%q: %v", setting, err)
 			return
@@ -53,7 +53,7 @@ func TestOrigins(t *testing.T) {
 
 	g := func(setting string) {
 		t.Helper()
-		var o Origins
+		var o List
 		if err := o.Decode(setting); err == nil || !strings.Contains(err.Error(), "want one such as") {
 			t.Errorf("%q: %v", setting, err)
 		}
@@ -64,32 +64,6 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-func TestCookieSites(t *testing.T) {
-	var s Settings
-	if err := s.Origins.Decode("https://a.com"); err != nil {
-		t.Fatal(err)
-	}
-	f := func(want bool, origin, fetch, host string) {
-		t.Helper()
-		if got := s.mayUseCookie(Site{origin, fetch, host}); got != want {
-			t.Errorf("%q %q %q: %v", origin, fetch, host, got)
-		}
-	}
-	f(true, "", "", "h")
-	f(true, "https://h", "", "h")
-	f(true, "https://H:8443", "", "h:8443")
-	f(false, "https://h:8443", "", "h")
-	f(false, "https://a.com", "", "h") // named, but without credentials
-	f(false, "https://h", "cross-site", "h")
-	f(false, "", "cross-site", "h")
-	f(false, "null", "", "")
-	f(false, "null", "", "null")
-	f(false, "://", "", "")
-	s.Credentials = true
-	f(true, "https://a.com", "cross-site", "h")
-	f(false, "https://b.com", "cross-site", "h")
-}
-
 // What is allowed under a wildcard is an origin whose host ends in the name.
 func FuzzOrigin(f *testing.F) {
 	for _, o := range []string{"https://x.b.com", "https://b.com", "https://x.b.com:1", "https://evil.com/.b.com", "https://a\r\n.b.com", "null", "https://x.b.com."} {
@@ -97,7 +71,7 @@ func FuzzOrigin(f *testing.F) {
 	}
 	f.Add("https://a.com:443,http://*.x", "https://a.com")
 	f.Fuzz(func(t *testing.T, setting, origin string) {
-		var o Origins
+		var o List
 		if o.Decode(setting) != nil || o.any || !o.Names(origin) {
 			return
 		}

@@ -1,0 +1,55 @@
+package publisher
+
+import (
+	"strings"
+
+	"github.com/valyala/fasthttp"
+
+	"sluice/shared/origin"
+)
+
+// pageOrigin is where the page that asks comes from, "" if it does not say.
+// Several are one that nobody has allowed.
+func pageOrigin(h *fasthttp.RequestHeader) string {
+	var list []string
+	for _, o := range h.PeekAll("Origin") {
+		list = append(list, string(o))
+	}
+	return strings.Join(list, ", ")
+}
+
+// checkPage refuses what a page of another host posts, unless its origin is one
+// that may. A browser sends a simple POST wherever a page says, also to a port on
+// its own machine that asks for no key.
+func (s *Server) checkPage(ctx *fasthttp.RequestCtx) *refusal {
+	h := &ctx.Request.Header
+	from := origin.Site{Origin: pageOrigin(h), Fetch: string(h.Peek("Sec-Fetch-Site")), Host: string(h.Host())}
+	if from.Same() || from.Origin != "" && s.cfg.Publisher.Origins.Allows(from.Origin) {
+		return nil
+	}
+	return &refusal{why: foreignOrigin, text: from.Origin}
+}
+
+// cors tells a browser whether the page that asked may see the answer. Pages of
+// the same host need no telling.
+func (s *Server) cors(ctx *fasthttp.RequestCtx) {
+	h, list := &ctx.Response.Header, &s.cfg.Publisher.Origins
+	if list.Any() {
+		h.Set("Access-Control-Allow-Origin", "*")
+		return
+	}
+	h.Set("Vary", "Origin")
+	if from := pageOrigin(&ctx.Request.Header); list.Names(from) {
+		h.Set("Access-Control-Allow-Origin", from)
+	}
+}
+
+// preflight answers what a browser asks before a request with such header fields.
+func preflight(h *fasthttp.ResponseHeader, methods string) {
+	if len(h.Peek("Access-Control-Allow-Origin")) == 0 {
+		return
+	}
+	h.Set("Access-Control-Allow-Methods", methods)
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+	h.Set("Access-Control-Max-Age", "86400")
+}
