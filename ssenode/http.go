@@ -61,6 +61,7 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 	path := string(ctx.URI().PathOriginal())
 	name, isChannel := strings.CutPrefix(path, "/events/")
 	templates, isEndpoint := n.cfg.SSENode.Endpoints.lookup(path)
+	file := n.files[path]
 	switch {
 	case path == "/events" || isChannel || isEndpoint || path == "/poll":
 		if !n.allow(ctx, "GET, HEAD, OPTIONS") {
@@ -82,6 +83,10 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 			n.servePoll(ctx, r)
 		} else {
 			n.open(ctx, r)
+		}
+	case file != nil:
+		if n.allow(ctx, "GET, HEAD, OPTIONS") {
+			n.serveFile(ctx, file)
 		}
 	case path == "/version":
 		if n.allow(ctx, "GET, HEAD, OPTIONS") {

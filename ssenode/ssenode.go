@@ -30,6 +30,7 @@ import (
 	"sluice/shared/worker"
 	"sluice/ssenode/auth"
 	"sluice/ssenode/engine"
+	"sluice/ssenode/web"
 )
 
 // Node is one SSE node.
@@ -49,6 +50,7 @@ type Node struct {
 	guard    *auth.Guard
 	tip      tip
 	server   *fasthttp.Server
+	files    map[string]*web.File // the client for pages, by path
 	stats    *stats
 	epoch    atomic.Pointer[string]
 	next     atomic.Uint64 // the loop of the next stream
@@ -64,6 +66,9 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, log: log, stats: &stats{log: log}, done: make(chan struct{})}
 	var err error
+	if n.files, err = web.Load(); err != nil {
+		return nil, err
+	}
 	if n.engine, err = engine.New(cfg.SSENode.Engine, cfg.SSENode.Loops); err != nil {
 		return nil, fmt.Errorf("SSENODE_ENGINE=%q: %w", cfg.SSENode.Engine, err)
 	}
