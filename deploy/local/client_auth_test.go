@@ -77,14 +77,16 @@ func TestClientTokens(t *testing.T) {
 		b.run(`states.map(s => s.retryIn).filter(ms => ms)`, &ms)
 		return ms
 	}
-	eventually(t, "five attempts", func() bool { return len(delays()) >= 5 })
-	for i, ms := range delays()[:5] {
+	eventually(t, "four attempts", func() bool { return len(delays()) >= 4 })
+	for i, ms := range delays()[:4] {
 		// 100 ms give or take a quarter by the node, doubled each time, give or take a half.
 		if low, high := 75*0.5*float64(int(1)<<i), 125*1.5*float64(int(1)<<i)+1; ms < low || ms > high {
 			t.Errorf("delay %d is %v ms, want %v to %v", i+1, ms, low, high)
 		}
 	}
 	is.up.Store(true)
+	until(t, "the node has the key", node.ready)
+	b.run(`dispatchEvent(new Event("online"))`, nil) // it waits no longer then
 	b.positioned()
 	if n := asked.Load(); n != 1 {
 		t.Errorf("%d tokens for one connection", n)

@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"slices"
+	"sync"
 	"testing"
 )
 
@@ -26,8 +27,8 @@ func TestClient(t *testing.T) {
 		name string
 		f    func(*testing.T, *pages)
 	}{
-		{"Events", clientEvents}, {"Initial", clientInitial}, {"Gap", clientGap}, {"Parser", clientParser},
-		{"Poll", clientPolls}, {"Tabs", clientTabs},
+		{"Events", clientEvents}, {"Initial", clientInitial}, {"Gap", clientGap}, {"Parser", clientParser}, {"Live", clientLive}, {"Tabs", clientTabs},
+		{"Poll", clientPolls},     // a node notices only after a while that nobody waits for a poll
 		{"Resume", clientResumes}, // the last, as it kills a node
 	} {
 		ok := t.Run(c.name, func(t *testing.T) {
@@ -163,6 +164,10 @@ func clientGap(t *testing.T, p *pages) {
 	b.positioned()
 	p.publish("g:1", "1")
 	b.until(`got.length === 1 && gaps.length === 1`)
+	// A page that hears nothing moves on all the same.
+	b.run(`window.before = sluice.lastEventId`, nil)
+	p.publish("g:another", "1")
+	b.until(`sluice.lastEventId !== before && got.length === 1`)
 }
 
 // Blocks come in any pieces and with any line ends.
@@ -203,6 +208,81 @@ func clientParser(t *testing.T, p *pages) {
 	var last string
 	if b.run(`sluice.lastEventId`, &last); last != "e-3" {
 		t.Errorf("position %q", last)
+	}
+}
+
+// What it says to a server while it is connected, and that it stays connected.
+func clientLive(t *testing.T, p *pages) {
+	var mu sync.Mutex
+	var streams int
+	var said []string
+	lines := make(chan string, 10)
+	lines <- "retry: 20\n\nevent: connected\ndata: {\"clientId\":\"me\"}\n\n"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case r.Method == http.MethodOptions:
+		case r.Method == http.MethodPost:
+			var body struct{ ClientID, Channel, Token string }
+			if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+				t.Error(err)
+			}
+			said = append(said, r.Header.Get("Authorization")+" "+r.URL.Path+" "+body.ClientID+" "+body.Channel+body.Token)
+			if body.Channel == "no" {
+				w.WriteHeader(http.StatusForbidden)
+				fmt.Fprint(w, `{"error":"Forbidden","channel":"no"}`)
+				return
+			}
+			if r.URL.Path == "/subscribe" {
+				lines <- "event: subscribed\nid: e-5\ndata: {}\n\n" + fmt.Sprintf("id: e-6\ndata: {\"channel\":%q,\"event\":null,\"data\":1}\n\n", body.Channel)
+			}
+			fmt.Fprint(w, `{"success":true,"connections":1}`)
+		case r.URL.Path == "/events":
+			streams++
+			mu.Unlock()
+			defer mu.Lock()
+			w.Header().Set("Content-Type", "text/event-stream")
+			for {
+				select {
+				case text := <-lines:
+					fmt.Fprint(w, text)
+					if err := http.NewResponseController(w).Flush(); err != nil {
+						return
+					}
+				case <-r.Context().Done():
+					return
+				}
+			}
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(server.Close)
+	b := p.tab(t)
+	b.run(fmt.Sprintf(`(async () => {
+		let tokens = 0;
+		const { Sluice } = await import("%s/sluice.js");
+		begin(Sluice, { server: %q, token: () => "token" + ++tokens });
+		sluice.subscribe("first", note);
+	})()`, p.server, server.URL), nil)
+	b.open()
+	b.run(`window.end = sluice.subscribe("second", note)`, nil)
+	b.open()
+	b.until(`got.length === 1 && got[0].channel === "second"`)
+	b.run(`end(); sluice.subscribe("no", note)`, nil)
+	b.until(`errors.length === 1 && sluice.status.state === "open"`)
+	lines <- "event: token-expiring\ndata: {}\n\n"
+	eventually(t, "the token is replaced", func() bool { mu.Lock(); defer mu.Unlock(); return len(said) == 4 })
+	b.run(`sluice.close()`, nil)
+	mu.Lock()
+	defer mu.Unlock()
+	slices.Sort(said[1:3])
+	want := []string{"Bearer token1 /subscribe me second", "Bearer token1 /subscribe me no", "Bearer token1 /unsubscribe me second", "Bearer token2 /refresh me token2"}
+	if !slices.Equal(said, want) || streams != 1 {
+		t.Errorf("%d streams, said %q, want %q", streams, said, want)
 	}
 }
 
@@ -266,17 +346,19 @@ func clientTabs(t *testing.T, p *pages) {
 		t.Errorf("%v connections of two people", n)
 	}
 	other.close()
+	b.until(settled)
 	a.close()
 	b.until(`got.length > 600`)
 	n := stop()
 	b.sequence("t:b", n)
 	b.sequence("t:both", n)
 	eventually(t, "what only the closed tab wanted is let go of", func() bool { return p.connections() == 1 && p.watched() == 3 })
-	p.publish("t:c", "0")
-	c.sequence("t:c", 1)
+	stop = p.numbers("t:c")
+	c.until(settled)
+	c.run(`window.sofar = got.length`, nil)
 	b.run(`sluice.close()`, nil)
-	p.publish("t:c", "1")
-	c.sequence("t:c", 2)
+	c.until(`got.length > sofar + 100`)
+	c.sequence("t:c", stop())
 	var gaps, others int
 	b.run(`gaps.length`, &gaps)
 	if c.run(`gaps.length + got.filter(e => e.channel !== "t:c").length`, &others); gaps+others != 0 {

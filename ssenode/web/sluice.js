@@ -178,7 +178,7 @@ class Connection {
         if (status === 403 && clientId && !this.options.clientId) this.clientId = null;
         else if (status === 401 && typeof this.options.token === "function" && ++this.#denied < 3) this.server.token(true).catch(() => {});
         else if ([204, 400, 401, 403, 413, 414, 431].includes(status)) return this.owner.failed(error);
-        delay = Math.max(wait, Math.min(longestDelay, this.#retry * 2 ** this.#tries++)) * (0.5 + Math.random());
+        delay = wait + Math.min(longestDelay, this.#retry * 2 ** this.#tries++) * (0.5 + Math.random());
       }
       this.#say("connecting", { error, retryIn: Math.round(delay) });
       if (delay) await this.#sleep(delay);
