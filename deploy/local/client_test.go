@@ -85,13 +85,13 @@ func clientEvents(t *testing.T, p *pages) {
 	// Another channel while events come: nothing is lost or comes twice for the others.
 	b.run(`got.length = 0`, nil)
 	b.run(`sluice.subscribe("n:1", note)`, nil)
-	b.open()
+	b.settle(p, "n:1")
 	stop := p.numbers("n:1")
 	b.until(`got.length > 20`)
-	b.run(`window.more = sluice.subscribe("n:2", note); sluice.subscribe("n:3", note)`, nil)
+	b.run(`window.end = sluice.subscribe("n:2", note); sluice.subscribe("n:3", note)`, nil)
 	b.open()
 	b.until(`got.length > 60`)
-	b.run(`more()`, nil)
+	b.run(`end()`, nil)
 	p.publish("n:3", "0")
 	b.until(`got.some(e => e.channel === "n:3")`)
 	b.sequence("n:1", stop())
@@ -151,6 +151,7 @@ func initial(t *testing.T, p *pages, channel string) (events []any) {
 // A gap is told to those whose channel it is.
 func clientGap(t *testing.T, p *pages) {
 	b := p.tab(t)
+	b.run(`{ const real = fetch; window.asked = []; window.fetch = (url, init) => (asked.push(String(url)), real(url, init)); }`, nil)
 	b.begin(p.server, `{lastEventId: "another-1"}`, "g:1")
 	b.until(`gaps.length === 1`)
 	var gap struct {
@@ -168,13 +169,21 @@ func clientGap(t *testing.T, p *pages) {
 	b.run(`window.before = sluice.lastEventId`, nil)
 	p.publish("g:another", "1")
 	b.until(`sluice.lastEventId !== before && got.length === 1`)
+	for _, hop := range p.hops {
+		hop.Cut()
+	}
+	b.until(`asked.length > 1 && +asked.at(-1).split("-").at(-1) > +before.split("-").at(-1)`)
 }
 
-// Blocks come in any pieces and with any line ends.
+// Blocks come in any pieces and with any line ends. What came before is passed over,
+// unless a gap says that it comes again.
 func clientParser(t *testing.T, p *pages) {
 	stream := "\ufeffretry: 20\r\n\r\n:comment\n\nevent: connected\rdata: {\"clientId\":\"x\",\"node\":\"odd\"}\r\r" +
 		"data: {\"channel\":\"o\",\"event\":null,\ndata:\"data\":\"ä€😀\"}\nid: e-1\n\nid: e-2\n\n" +
 		"event: unknown\r\ndata: 1\r\n\r\ndata:{\"channel\":\"o\",\"event\":\"n\",\"data\":2}\r\nid:e-3\r\n\r\n" +
+		"id: e-2\ndata: {\"channel\":\"o\",\"event\":null,\"data\":\"came before\"}\n\n" +
+		"id: e-1\nevent: gap\ndata: {\"channels\":[\"o\"],\"patterns\":[],\"reason\":\"upstream\"}\n\n" +
+		"id: e-2\ndata: {\"channel\":\"o\",\"event\":null,\"data\":\"again\"}\n\n" +
 		"data: {\"channel\":\"o\",\"event\":null,\"data\":\"incomplete\"}\n"
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
@@ -202,11 +211,11 @@ func clientParser(t *testing.T, p *pages) {
 		ID    string
 	}
 	b.run(`got`, &got)
-	if s := toJSON(got); s != `[{"Event":null,"Data":"ä€😀","ID":"e-1"},{"Event":"n","Data":2,"ID":"e-3"}]` {
+	if s := toJSON(got); s != `[{"Event":null,"Data":"ä€😀","ID":"e-1"},{"Event":"n","Data":2,"ID":"e-3"},{"Event":null,"Data":"again","ID":"e-2"}]` {
 		t.Errorf("got %s", s)
 	}
 	var last string
-	if b.run(`sluice.lastEventId`, &last); last != "e-3" {
+	if b.run(`sluice.lastEventId`, &last); last != "e-2" {
 		t.Errorf("position %q", last)
 	}
 }
@@ -329,6 +338,9 @@ func clientTabs(t *testing.T, p *pages) {
 	if n := p.connections(); n != 1 {
 		t.Errorf("%v connections", n)
 	}
+	a.settle(p, "t:a")
+	b.settle(p, "t:b")
+	a.run(`got.length = 0`, nil)
 	stop := p.numbers("t:a", "t:b", "t:both")
 	a.until(`got.length > 50`)
 	b.until(`got.length > 50`)
@@ -347,7 +359,10 @@ func clientTabs(t *testing.T, p *pages) {
 	}
 	other.close()
 	b.until(settled)
-	a.close()
+	var wg sync.WaitGroup
+	wg.Go(a.close)
+	b.run(`{ const t = performance.now(); while (performance.now() < t + 500); }`, nil) // it has a lot to hear at once then
+	wg.Wait()
 	b.until(`got.length > 600`)
 	n := stop()
 	b.sequence("t:b", n)
@@ -365,10 +380,6 @@ func clientTabs(t *testing.T, p *pages) {
 		t.Errorf("%d gaps, %d other things", gaps, others)
 	}
 }
-
-// settled is true when the node gives ids again: what came without one before a
-// connection breaks may come again.
-const settled = `got.at(-1)?.id`
 
 // Over dropped connections, hanging ones and a killed node everything comes, in
 // order, each once.

@@ -173,6 +173,19 @@ func (p *pages) numbers(channels ...string) (stop func() int) {
 	return func() int { once(); return n }
 }
 
+// settled is true when the node gives ids: what came without one may come again.
+const settled = `got.at(-1)?.id`
+
+// settle publishes on a channel until the tab's node gives ids, and then forgets
+// what came.
+func (b *tab) settle(p *pages, channel string) {
+	b.t.Helper()
+	stop := p.numbers(channel)
+	b.until(settled)
+	b.until(fmt.Sprintf(`got.at(-1)?.data === %d`, stop()-1))
+	b.run(`got.length = 0`, nil)
+}
+
 // sequence is what a tab must have got of a channel: all numbers, each once, in order.
 func (b *tab) sequence(channel string, n int) {
 	b.t.Helper()
