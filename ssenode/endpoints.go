@@ -26,7 +26,7 @@ type Endpoints struct {
 // host, answers them.
 var ownPaths = []string{
 	"/events", "/poll", "/subscribe", "/unsubscribe", "/refresh", "/presence", "/clients",
-	"/sluice.js", "/sluice.d.ts", "/sluice-react.js", "/version", "/publish", "/notify", "/broadcast",
+	"/sluice.js", "/sluice.d.ts", "/sluice-tabs.js", "/sluice-react.js", "/sluice-react.d.ts", "/version", "/publish", "/notify", "/broadcast",
 }
 
 var (

@@ -63,6 +63,7 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 	path := string(ctx.URI().PathOriginal())
 	name, isChannel := strings.CutPrefix(path, "/events/")
 	templates, isEndpoint := n.cfg.SSENode.Endpoints.lookup(path)
+	file := n.files[path]
 	isStream := path == "/events" || isChannel || isEndpoint
 	if !isStream && !ctx.IsOptions() {
 		if err := c.Call(&ctx.Request.Header); err != nil {
@@ -98,6 +99,10 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 	case path == "/refresh":
 		if n.allow(ctx, "POST, OPTIONS") {
 			n.serveRefresh(ctx)
+		}
+	case file != nil:
+		if n.allow(ctx, "GET, HEAD, OPTIONS") {
+			n.serveFile(ctx, file)
 		}
 	case path == "/version":
 		if n.allow(ctx, "GET, HEAD, OPTIONS") {

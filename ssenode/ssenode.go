@@ -33,6 +33,7 @@ import (
 	"sluice/ssenode/auth"
 	"sluice/ssenode/engine"
 	"sluice/ssenode/limits"
+	"sluice/ssenode/web"
 )
 
 // Node is one SSE node.
@@ -56,6 +57,7 @@ type Node struct {
 	pair     *certs.Pair // nil: plain http
 	tip      tip
 	server   *fasthttp.Server
+	files    map[string]*web.File // the client for pages, by path
 	stats    *stats
 	epoch    atomic.Pointer[string]
 	next     atomic.Uint64 // the loop of the next stream
@@ -72,6 +74,9 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, log: log, stats: &stats{log: log}, done: make(chan struct{})}
 	var err error
+	if n.files, err = web.Load(); err != nil {
+		return nil, err
+	}
 	if n.pair, err = cfg.SSENode.openPair(log); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"sluice/shared/embedded"
+)
+
+// pages are browser tabs on a page that uses sluice.js, of another host than the
+// nodes, which it reaches through a front that spreads connections. Each node is
+// behind a hop that can fail.
+type pages struct {
+	*site
+	hops   []*embedded.Proxy
+	server string // URL of the front
+	origin *httptest.Server
+	mux    *http.ServeMux // of the origin
+	ctx    context.Context
+}
+
+func newPages(t *testing.T, nodes int, env ...string) *pages {
+	t.Helper()
+	chromium := embedded.NeedProgram(t, "chromium")
+	p := &pages{site: newSite(t, embedded.NATSProcessOptions{}, nodes, env...)}
+	var addrs []string
+	for i := range p.nodes {
+		hop := embedded.TestProxy(t, p.url(i)[len("http://"):])
+		p.hops = append(p.hops, hop)
+		addrs = append(addrs, hop.Addr())
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.server = "http://" + ln.Addr().String()
+	p.mux = http.NewServeMux()
+	p.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "testdata/client/page.html") })
+	p.origin = httptest.NewServer(p.mux)
+	t.Cleanup(p.origin.Close)
+	run, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := newFront(ln, addrs, slog.New(slog.DiscardHandler)).run(run); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	ctx, stop := browser(t, chromium)
+	p.ctx = ctx
+	t.Cleanup(stop)
+	if err := chromedp.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// connections are the streams that the nodes have now.
+func (p *pages) connections() (n float64) {
+	for _, node := range p.nodes {
+		n += node.metric("sluice_ssenode_connections")
+	}
+	return n
+}
+
+// tab is one tab, with a Sluice once it has begun.
+type tab struct {
+	t     *testing.T
+	ctx   context.Context
+	close func()
+}
+
+func (p *pages) tab(t *testing.T) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(p.ctx)
+	b := &tab{t: t, ctx: ctx}
+	b.close = sync.OnceFunc(func() {
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Logf("close a tab: %v", err)
+		}
+		cancel()
+	})
+	t.Cleanup(b.close)
+	if err := chromedp.Run(ctx, chromedp.Navigate(p.origin.URL)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() && ctx.Err() == nil {
+			var text string
+			_ = chromedp.Run(ctx, chromedp.Evaluate(`JSON.stringify({got: got.slice(-20), gaps, states: states.slice(-20), errors})`, &text))
+			t.Logf("tab: %s", text)
+		}
+	})
+	b.until("window.ready")
+	return b
+}
+
+// run runs a script in the tab and waits for its promise; res may be nil.
+func (b *tab) run(script string, res any) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, wait)
+	defer cancel()
+	err := chromedp.Run(ctx, chromedp.Evaluate(script, res, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+	if err != nil && err != chromedp.ErrJSUndefined {
+		b.t.Fatalf("%s: %v", script, err)
+	}
+}
+
+// begin makes a Sluice with the options, and listens to channels.
+func (b *tab) begin(server, options string, channels ...string) {
+	b.t.Helper()
+	b.run(fmt.Sprintf(`(async () => { const { Sluice } = await import("%s/sluice.js"); begin(Sluice, %s); for (const c of %s) sluice.subscribe(c, note); })()`,
+		server, options, toJSON(channels)), nil)
+}
+
+// until waits for an expression to be true.
+func (b *tab) until(script string) {
+	b.t.Helper()
+	eventually(b.t, script, func() (ok bool) {
+		ctx, cancel := context.WithTimeout(b.ctx, wait)
+		defer cancel()
+		if err := chromedp.Run(ctx, chromedp.Evaluate("!!("+script+")", &ok)); err != nil {
+			b.t.Fatalf("%s: %v", script, err)
+		}
+		return ok
+	})
+}
+
+func (b *tab) open() {
+	b.t.Helper()
+	b.until(`sluice.status.state === "open"`)
+}
+
+// positioned waits until nothing can be lost any more.
+func (b *tab) positioned() {
+	b.t.Helper()
+	b.open()
+	b.until(`sluice.lastEventId`)
+}
+
+// numbers publishes numbers on channels until stopped; the function returns how many.
+func (p *pages) numbers(channels ...string) (stop func() int) {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	n := 0
+	wg.Go(func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			for _, c := range channels {
+				p.publish(c, fmt.Sprint(n))
+			}
+			n++
+		}
+	})
+	once := sync.OnceFunc(func() { close(done); wg.Wait() })
+	p.t.Cleanup(once)
+	return func() int { once(); return n }
+}
+
+// settled is true when the node gives ids: what came without one may come again.
+const settled = `got.at(-1)?.id`
+
+// settle publishes on a channel until the tab's node gives ids, and then forgets
+// what came.
+func (b *tab) settle(p *pages, channel string) {
+	b.t.Helper()
+	stop := p.numbers(channel)
+	b.until(settled)
+	b.until(fmt.Sprintf(`got.at(-1)?.data === %d`, stop()-1))
+	b.run(`got.length = 0`, nil)
+}
+
+// sequence is what a tab must have got of a channel: all numbers, each once, in order.
+func (b *tab) sequence(channel string, n int) {
+	b.t.Helper()
+	of := fmt.Sprintf(`got.filter(e => e.channel === %q)`, channel)
+	b.until(fmt.Sprintf(`%s.length >= %d`, of, n))
+	var wrong string
+	b.run(of+`.map((e, i) => e.data === i ? "" : i + ": " + e.data + " " + e.id).filter(s => s).slice(0, 5).join(", ")`, &wrong)
+	if wrong != "" {
+		b.t.Errorf("%s: %s", channel, wrong)
+	}
+}
