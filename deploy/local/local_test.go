@@ -71,7 +71,7 @@ func TestLocal(t *testing.T) {
 			t.Errorf("%s: %d", path, code)
 		}
 	}
-	if code, body := fetch(t, site+"/events"); code != 400 || !strings.Contains(body, `{"error":`) {
+	if code, body := fetch(t, site+"/events?wrap=2"); code != 400 || !strings.Contains(body, `{"error":`) {
 		t.Errorf("a node's error through the front: %d %s", code, body)
 	}
 	greetings := ""

@@ -51,7 +51,7 @@ func newPages(t *testing.T, nodes int, env ...string) *pages {
 	run, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := newFront(ln, addrs, slog.New(slog.DiscardHandler)).run(run); err != nil {
+		if err := newFront(ln, addrs, "", slog.New(slog.DiscardHandler)).run(run); err != nil {
 			t.Error(err)
 		}
 	})
