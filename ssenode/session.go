@@ -238,9 +238,7 @@ func (s *session) giveControl(b []byte) {
 	if n < len(b) {
 		s.fallBehind()
 		s.cursor = s.loop.n
-		if n > 0 {
-			s.rest = b[n:]
-		}
+		s.rest = b[n:] // also if nothing was taken: it may tell of a gap, or of a channel
 	}
 }
 
