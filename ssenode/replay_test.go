@@ -337,6 +337,7 @@ func TestHoleInAPattern(t *testing.T) {
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?pattern=x:*&channel=y")
 	settle(t, n)
+	before := n.stats.relearned.Load() // a pulse may have been missed at the start
 	u.quiet(true)
 	for i := range 10 {
 		u.publish(fmt.Sprint("x:", i%3), fmt.Sprint(i))
@@ -350,7 +351,7 @@ func TestHoleInAPattern(t *testing.T) {
 	wants(t, s, "lost", "after", "on")
 	u.publish("x:2", "last")
 	want(t, s, "", "last")
-	if r := n.stats.relearned.Load(); r != 1 {
+	if r := n.stats.relearned.Load() - before; r != 1 {
 		t.Errorf("%d topics begun anew, want one", r)
 	}
 }
