@@ -189,15 +189,7 @@ func TestStandbyLeavesTheStreamAlone(t *testing.T) {
 // The server here is real and has no JetStream; the test answers as its API would.
 func TestAskedAgain(t *testing.T) {
 	t.Parallel()
-	s, err := embedded.StartNATS(embedded.NATSOptions{Modify: func(o *server.Options) { o.JetStream = false }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Shutdown(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := embedded.TestNATSWith(t, embedded.NATSOptions{Modify: func(o *server.Options) { o.JetStream = false }})
 	nc, err := nats.Connect(s.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -249,11 +241,7 @@ func (noLink) now()           {}
 // The stream is without a leader for two seconds, and the bridge that leads is well: a
 // standby has not seen that it is silent, and does not take over with its first look.
 func TestTimeWithoutAnswersIsNotObserved(t *testing.T) {
-	s, err := embedded.StartNATS(embedded.NATSOptions{Modify: func(o *server.Options) { o.JetStream = false }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Shutdown() })
+	s := embedded.TestNATSWith(t, embedded.NATSOptions{Modify: func(o *server.Options) { o.JetStream = false }})
 	nc, err := nats.Connect(s.URL())
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -132,9 +133,9 @@ func TestRights(t *testing.T) {
 	r.publish("a", "1")
 	r.want("a", "1")
 
-	log := &lines{}
+	log := &embedded.Lines{}
 	cfg := r.config(as("deaf"))
-	deaf, err := New(cfg, log.logger())
+	deaf, err := New(cfg, log.Logger(slog.LevelInfo))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +143,7 @@ func TestRights(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = deaf.Run(ctx) }()
 	until(t, "the log says what is needed", func() bool {
-		return strings.Contains(log.text(), "NOPERM") && strings.Contains(log.text(), Rights)
+		return strings.Contains(log.String(), "NOPERM") && strings.Contains(log.String(), Rights)
 	})
 	if deaf.ready() == nil {
 		t.Error("a bridge that may not subscribe is ready")
@@ -161,7 +162,7 @@ func TestRights(t *testing.T) {
 		refused, _ := strconv.Atoi(count)
 		return refused > 2
 	})
-	if n := strings.Count(log.text(), "NOPERM"); n != 1 {
+	if n := strings.Count(log.String(), "NOPERM"); n != 1 {
 		t.Errorf("logged %d times", n)
 	}
 	cancel()

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"log/slog"
 	"sort"
 	"strings"
 	"sync"
@@ -20,14 +21,14 @@ import (
 const natsRights = "../deploy/nats/nats.conf"
 
 // guarded is a bridge at a server that allows what the file allows.
-func guarded(t *testing.T, g *embedded.GuardedNATS, redisAddr string, log *lines) *Bridge {
+func guarded(t *testing.T, g *embedded.GuardedNATS, redisAddr string, log *embedded.Lines) *Bridge {
 	t.Helper()
 	c := worker.Default[Config]()
 	c.Admin.Addr = "127.0.0.1:0"
 	c.Redis.URL, c.NATS.URL = "redis://"+redisAddr, g.As("bridge")
 	c.Bridge.MaxBytes = 64 << 20
 	c.Routes = routes(t, "live:* history=off")
-	b, err := New(c, log.logger())
+	b, err := New(c, log.Logger(slog.LevelInfo))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,19 +54,19 @@ func TestNATSRights(t *testing.T) {
 	}
 	t.Cleanup(func() { pub.Close() })
 	t.Run("all", func(t *testing.T) {
-		log := &lines{}
+		log := &embedded.Lines{}
 		g := embedded.TestGuardedNATS(t, natsRights, nil)
 		paces(t, g, server.Addr(), pub, log, false, func(taken bool) bool { return taken })
 		if refused := g.Refused(); len(refused) > 0 {
 			t.Errorf("refused: %q", refused)
 		}
-		if text := log.text(); strings.Contains(text, "forbids") {
+		if text := log.String(); strings.Contains(text, "forbids") {
 			t.Error(text)
 		}
 	})
 	t.Run("all, and a stream that is to be changed", func(t *testing.T) {
 		g := embedded.TestGuardedNATS(t, natsRights, nil)
-		paces(t, g, server.Addr(), pub, &lines{}, true, func(taken bool) bool { return taken })
+		paces(t, g, server.Addr(), pub, &embedded.Lines{}, true, func(taken bool) bool { return taken })
 		if refused := g.Refused(); len(refused) > 0 {
 			t.Errorf("refused: %q", refused)
 		}
@@ -74,11 +75,11 @@ func TestNATSRights(t *testing.T) {
 	sort.Slice(rights, func(i, k int) bool { return rights[i].Subject < rights[k].Subject })
 	for _, right := range rights {
 		t.Run("without "+right.String(), func(t *testing.T) {
-			log := &lines{}
+			log := &embedded.Lines{}
 			g := embedded.TestGuardedNATS(t, natsRights, &right)
 			subject := strings.TrimSuffix(right.Subject, ">")
 			paces(t, g, server.Addr(), pub, log, strings.Contains(subject, "UPDATE"), func(bool) bool {
-				for line := range strings.Lines(log.text()) {
+				for line := range strings.Lines(log.String()) {
 					if strings.Contains(line, "NATS forbids") && strings.Contains(line, subject) {
 						return true
 					}
@@ -90,7 +91,7 @@ func TestNATSRights(t *testing.T) {
 }
 
 // paces has two bridges do what bridges do, until done.
-func paces(t *testing.T, g *embedded.GuardedNATS, redisAddr string, pub redis.UniversalClient, log *lines, exists bool, done func(taken bool) bool) {
+func paces(t *testing.T, g *embedded.GuardedNATS, redisAddr string, pub redis.UniversalClient, log *embedded.Lines, exists bool, done func(taken bool) bool) {
 	t.Helper()
 	if exists {
 		nc, err := nats.Connect(g.As("test"))

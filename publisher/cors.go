@@ -1,29 +1,16 @@
 package publisher
 
 import (
-	"strings"
-
 	"github.com/valyala/fasthttp"
 
 	"sluice/shared/origin"
 )
 
-// pageOrigin is where the page that asks comes from, "" if it does not say.
-// Several are one that nobody has allowed.
-func pageOrigin(h *fasthttp.RequestHeader) string {
-	var list []string
-	for _, o := range h.PeekAll("Origin") {
-		list = append(list, string(o))
-	}
-	return strings.Join(list, ", ")
-}
-
 // checkPage refuses what a page of another host posts, unless its origin is one
 // that may. A browser sends a simple POST wherever a page says, also to a port on
 // its own machine that asks for no key.
 func (s *Server) checkPage(ctx *fasthttp.RequestCtx) *refusal {
-	h := &ctx.Request.Header
-	from := origin.Site{Origin: pageOrigin(h), Fetch: string(h.Peek("Sec-Fetch-Site")), Host: string(h.Host())}
+	from := origin.SiteOf(&ctx.Request.Header)
 	if from.Same() || from.Origin != "" && s.cfg.Publisher.Origins.Allows(from.Origin) {
 		return nil
 	}
@@ -39,7 +26,7 @@ func (s *Server) cors(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	h.Set("Vary", "Origin")
-	if from := pageOrigin(&ctx.Request.Header); list.Names(from) {
+	if from := origin.SiteOf(&ctx.Request.Header).Origin; list.Names(from) {
 		h.Set("Access-Control-Allow-Origin", from)
 	}
 }

@@ -1,11 +1,9 @@
 package publisher
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -78,35 +76,15 @@ func (s *subscriber) next() *redis.Message {
 
 // run is Main with its output.
 func run(ctx context.Context, stdin string, args ...string) (code int, stdout, stderr string) {
-	var out, errs syncBuffer
+	var out, errs embedded.Lines
 	code = Main(ctx, args, strings.NewReader(stdin), &out, &errs)
 	return code, out.String(), errs.String()
 }
 
-// syncBuffer can be read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func (b *syncBuffer) count(text string) int { return strings.Count(b.String(), text) }
-
 // testLog is a log whose lines can be counted.
-func testLog() (*slog.Logger, *syncBuffer) {
-	b := &syncBuffer{}
-	return slog.New(slog.NewTextHandler(b, nil)), b
+func testLog() (*slog.Logger, *embedded.Lines) {
+	b := &embedded.Lines{}
+	return b.Logger(slog.LevelInfo), b
 }
 
 // until waits for a condition.

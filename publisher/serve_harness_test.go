@@ -20,7 +20,7 @@ import (
 type api struct {
 	t   testing.TB
 	s   *Server
-	log *syncBuffer
+	log *embedded.Lines
 	end func() // the context of Run
 	ran chan struct{}
 }
@@ -34,7 +34,7 @@ func serveWith(t testing.TB, redisURL string, change func(*ServeConfig), audienc
 	if change != nil {
 		change(&cfg)
 	}
-	a := &api{t: t, log: &syncBuffer{}, ran: make(chan struct{})}
+	a := &api{t: t, log: &embedded.Lines{}, ran: make(chan struct{})}
 	var err error
 	if a.s, err = New(cfg, slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))); err != nil {
 		t.Fatal(err)

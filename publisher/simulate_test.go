@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"sluice/shared/certs"
+	"sluice/shared/embedded"
 	"sluice/shared/worker"
 )
 
 // simulateFake plays into a sender under the clock of a bubble.
-func simulateFake(t *testing.T, out *fakeSender, o SimulateOptions) (totals, *syncBuffer) {
+func simulateFake(t *testing.T, out *fakeSender, o SimulateOptions) (totals, *embedded.Lines) {
 	t.Helper()
 	log, lines := testLog()
 	sim, err := newSimulation(out, o, log)
@@ -37,7 +38,7 @@ func TestSimulateKeepsTheRate(t *testing.T) {
 			if got := float64(len(out.sent)); got < 0.98*want-1 || got > want+1 || sum.acked != int64(got) {
 				t.Errorf("rate %v for %s: %v sent, %d counted, want %v", rate, d, got, sum.acked, want)
 			}
-			if lines.count("rate was not kept") != 0 {
+			if lines.Count("rate was not kept") != 0 {
 				t.Errorf("rate %v: %s", rate, lines)
 			}
 		})
@@ -50,7 +51,7 @@ func TestSimulateTellsWhenTheRateIsNotKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &fakeSender{took: 100 * time.Millisecond}
 		sum, lines := simulateFake(t, out, SimulateOptions{Scenarios: []string{"stocks"}, Rate: 20_000, For: 2 * time.Second})
-		if lines.count("rate was not kept") != 1 || !strings.Contains(lines.String(), "asked=20000 reached=48") {
+		if lines.Count("rate was not kept") != 1 || !strings.Contains(lines.String(), "asked=20000 reached=48") {
 			t.Errorf("published %d: %s", sum.acked, lines)
 		}
 	})
@@ -78,7 +79,7 @@ func TestSimulateOutage(t *testing.T) {
 		sum := sim.run(t.Context())
 
 		n := int64(len(Scenarios()))
-		if lines.count("cannot publish, trying on") != 1 || lines.count("publishing again") != 1 || lines.count("rate was not kept") != 0 {
+		if lines.Count("cannot publish, trying on") != 1 || lines.Count("publishing again") != 1 || lines.Count("rate was not kept") != 0 {
 			t.Errorf("log: %s", lines)
 		}
 		// The first second of an outage costs some tries, after that one each
@@ -121,7 +122,7 @@ func TestSimulateRefused(t *testing.T) {
 		}
 		out := &fakeSender{fail: refused, pings: func() error { return nil }}
 		_, lines := simulateFake(t, out, SimulateOptions{Scenarios: []string{"chat"}, Rate: 1000, For: 90 * time.Second})
-		if out.tries < 10 || out.tries > 40 || lines.count("cannot publish") != 2 || lines.count("publishing again") != 2 {
+		if out.tries < 10 || out.tries > 40 || lines.Count("cannot publish") != 2 || lines.Count("publishing again") != 2 {
 			t.Errorf("%d tries: %s", out.tries, lines)
 		}
 		again := slices.IndexFunc(out.at, func(at time.Time) bool { return at.Sub(start) > 80300*time.Millisecond })
@@ -188,11 +189,11 @@ func TestSimulateOverRedis(t *testing.T) {
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the outage is logged", func() bool { return lines.count("cannot publish, trying on") == 1 })
+	until(t, "the outage is logged", func() bool { return lines.Count("cannot publish, trying on") == 1 })
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the return is logged", func() bool { return lines.count("publishing again") == 1 })
+	until(t, "the return is logged", func() bool { return lines.Count("publishing again") == 1 })
 	listen(3000)
 	cancel()
 	select {
@@ -203,7 +204,7 @@ func TestSimulateOverRedis(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("does not end")
 	}
-	if lines.count("cannot publish") != 1 || lines.count("publishing again") != 1 || lines.count("simulation ended") != 1 {
+	if lines.Count("cannot publish") != 1 || lines.Count("publishing again") != 1 || lines.Count("simulation ended") != 1 {
 		t.Errorf("log: %s", lines)
 	}
 }

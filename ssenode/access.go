@@ -2,11 +2,11 @@ package ssenode
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/valyala/fasthttp"
 
 	"sluice/shared/channel"
+	"sluice/shared/origin"
 	"sluice/ssenode/auth"
 	"sluice/ssenode/limits"
 )
@@ -116,17 +116,5 @@ func (n *Node) identify(ctx *fasthttp.RequestCtx, params []param) (*auth.Identit
 			}
 		}
 	}
-	return n.guard.Identify(&c, auth.Site{
-		Origin: origin(h), Fetch: string(h.Peek("Sec-Fetch-Site")), Host: string(h.Host()),
-	})
-}
-
-// origin is where the page that asks comes from, "" if it does not say. Several
-// are one that nobody has allowed.
-func origin(h *fasthttp.RequestHeader) string {
-	var list []string
-	for _, o := range h.PeekAll("Origin") {
-		list = append(list, string(o))
-	}
-	return strings.Join(list, ", ")
+	return n.guard.Identify(&c, origin.SiteOf(h))
 }

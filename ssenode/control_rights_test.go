@@ -16,7 +16,7 @@ func TestControlRights(t *testing.T) {
 	u := upstreamAt(t, g.As("test"), pulseEvery)
 	u.bucket()
 	u.revoke(revocation("eve"))
-	var log logBuffer
+	var log embedded.Lines
 	var nodes []*Node
 	for range 2 {
 		cfg := worker.Default[Config]()

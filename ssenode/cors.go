@@ -1,6 +1,10 @@
 package ssenode
 
-import "github.com/valyala/fasthttp"
+import (
+	"github.com/valyala/fasthttp"
+
+	"sluice/shared/origin"
+)
 
 // anyOrigin is what most nodes say to all pages.
 const anyOrigin = "Access-Control-Allow-Origin: *\r\n"
@@ -21,7 +25,7 @@ func (n *Node) cors(ctx *fasthttp.RequestCtx) cors {
 		return cors{origin: "*"}
 	}
 	c := cors{vary: true}
-	if from := origin(&ctx.Request.Header); s.Origins.Names(from) {
+	if from := origin.SiteOf(&ctx.Request.Header).Origin; s.Origins.Names(from) {
 		c.origin, c.credentials = from, s.Credentials
 	}
 	return c

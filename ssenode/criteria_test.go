@@ -79,12 +79,16 @@ func TestCriteria(t *testing.T) {
 		}
 		settle(t, n)
 		want := conditional(u, "1", "a", "b:1", "live:1")
-		for _, r := range readers {
-			for _, data := range want(r.role) {
-				if ev := next(t, r.Stream); ev.Data != data || ev.Name != "e" {
-					t.Fatalf("%q %s: got %s, want %s", r.role, r.path, ev.Data, data)
+		gets := func(s *sseclient.Stream, role, when string) {
+			t.Helper()
+			for _, data := range want(role) {
+				if ev := next(t, s); ev.Data != data || ev.Name != "e" {
+					t.Fatalf("%q %s: got %s, want %s", role, when, ev.Data, data)
 				}
 			}
+		}
+		for _, r := range readers {
+			gets(r.Stream, r.role, r.path)
 		}
 		// They come back.
 		for i, r := range readers {
@@ -98,12 +102,7 @@ func TestCriteria(t *testing.T) {
 			if strings.Contains(r.path, "live") {
 				continue
 			}
-			s := resume(t, n, r.path+"&role="+r.role, r.LastEventID())
-			for _, data := range want(r.role) {
-				if ev := next(t, s); ev.Data != data {
-					t.Fatalf("%q %s comes back: got %s, want %s", r.role, r.path, ev.Data, data)
-				}
-			}
+			gets(resume(t, n, r.path+"&role="+r.role, r.LastEventID()), r.role, r.path+" comes back")
 		}
 		// On another node, out of the stream; and by polls.
 		other := startNode(t, u, func(c *Config) { c.Routes, c.SSENode.Engine = *table, engine })
@@ -111,12 +110,7 @@ func TestCriteria(t *testing.T) {
 			if strings.Contains(r.path, "live") {
 				continue
 			}
-			s := resume(t, other, r.path+"&role="+r.role, r.LastEventID())
-			for _, data := range want(r.role) {
-				if ev := next(t, s); ev.Data != data {
-					t.Fatalf("%q %s on another node: got %s, want %s", r.role, r.path, ev.Data, data)
-				}
-			}
+			gets(resume(t, other, r.path+"&role="+r.role, r.LastEventID()), r.role, r.path+" on another node")
 			_, body := get(t, "GET", base(other)+strings.Replace(r.path, "/events", "/poll", 1)+"&role="+r.role+"&lastEventId="+r.LastEventID())
 			var a pollAnswer
 			if err := json.Unmarshal([]byte(body), &a); err != nil {
@@ -131,12 +125,7 @@ func TestCriteria(t *testing.T) {
 			}
 		}
 		for _, role := range roles {
-			s := open(t, other, "/events?channel=a&initial=5&role="+role)
-			for _, data := range want(role) {
-				if ev := next(t, s); ev.Data != data {
-					t.Fatalf("%q initial: got %s, want %s", role, ev.Data, data)
-				}
-			}
+			gets(open(t, other, "/events?channel=a&initial=5&role="+role), role, "initial")
 		}
 	})
 }

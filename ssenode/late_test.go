@@ -13,19 +13,6 @@ import (
 	"sluice/shared/wire"
 )
 
-// loseMany stores messages without sending them on.
-func (u *upstream) loseMany(name string, texts []string) {
-	u.t.Helper()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.republish(false)
-	defer u.republish(true)
-	sub := subject(u.t, name)
-	for _, s := range texts {
-		u.digest.Add(sub, u.put(sub, []byte(s)))
-	}
-}
-
 // A client whose socket is full in the middle of a replay gets the rest of that step, too,
 // although its loop is far beyond.
 func TestFullInTheMiddleOfAReplay(t *testing.T) {
@@ -41,7 +28,7 @@ func TestFullInTheMiddleOfAReplay(t *testing.T) {
 	for i := range count {
 		texts = append(texts, fmt.Sprintf("%d %s", i, pad))
 	}
-	u.loseMany("b", texts)
+	u.lose("b", texts...)
 	u.publish("a", "on")
 	want(t, other, "", "on")
 	u.pulseOnce() // tells of b
@@ -128,28 +115,41 @@ func (u *upstream) late(name, payload string, seq, before uint64) {
 	}
 }
 
-// What comes late while a client replays because of another channel is not lost when its
-// own channel is begun anew then.
-func TestLateWhileReplaying(t *testing.T) {
-	u := newUpstream(t)
-	n := startNode(t, u, nil)
-	s := open(t, n, "/events?channel=a&channel=b&channel=c")
+// lateOfA lets a client replay because of c while something of its channel a comes late,
+// after something later of b: seq. The replay goes on with learn.
+func lateOfA(t *testing.T, change func(*Config)) (u *upstream, n *Node, s *sseclient.Stream, seq uint64, learn func()) {
+	t.Helper()
+	u = newUpstream(t)
+	n = startNode(t, u, change)
+	s = open(t, n, "/events?channel=a&channel=b&channel=c")
 	settle(t, n)
 	u.quiet(true)
 	first := u.publish("a", "0")
 	want(t, s, "", "0")
-	seq := u.lose("a", "late")
+	seq = u.lose("a", "late")
 	u.publish("b", "on")
 	want(t, s, "", "on")
-	learn := beginAnew(t, n, "c")
+	learn = beginAnew(t, n, "c")
 	u.late("a", "late", seq, first)
-	d := n.dispatch
-	until(t, "given", func() (is bool) {
-		d.call(t.Context(), func() { is = d.hub.topics["a"].chain.tail == seq })
+	return u, n, s, seq, learn
+}
+
+// has waits until the node has given out the topic's message.
+func has(t *testing.T, n *Node, subject string, seq uint64) {
+	t.Helper()
+	until(t, "it is given out", func() (is bool) {
+		n.dispatch.call(t.Context(), func() { is = n.hub.topics[subject].chain.tail == seq })
 		return is
 	})
+}
+
+// What comes late while a client replays because of another channel is not lost when its
+// own channel is begun anew then.
+func TestLateWhileReplaying(t *testing.T) {
+	u, n, s, seq, learn := lateOfA(t, nil)
+	has(t, n, "a", seq)
 	u.lose("a", "lost")
-	d.call(t.Context(), func() { d.relearn([]*topic{d.hub.topics["a"]}) })
+	n.dispatch.call(t.Context(), func() { n.dispatch.relearn([]*topic{n.hub.topics["a"]}) })
 	learn()
 	wants(t, s, "late", "lost")
 }
@@ -168,12 +168,8 @@ func TestLateOfAPatternWhileReplaying(t *testing.T) {
 	want(t, s, "", "on")
 	learn := beginAnew(t, n, "a")
 	u.late("c:2", "late", seq, 0)
-	d := n.dispatch
-	until(t, "given", func() (is bool) {
-		d.call(t.Context(), func() { is = d.hub.topics["c.*"].chain.tail == seq })
-		return is
-	})
-	d.call(t.Context(), func() { d.relearn([]*topic{d.hub.topics["c.*"]}) })
+	has(t, n, "c.*", seq)
+	n.dispatch.call(t.Context(), func() { n.dispatch.relearn([]*topic{n.hub.topics["c.*"]}) })
 	learn()
 	u.publish("b", "end")
 	wants(t, s, "late", "end")
@@ -203,26 +199,10 @@ func TestHeldWhileReplaying(t *testing.T) {
 
 // Late, and no longer in the ring when the replay that it came in goes on.
 func TestLateAndGoneWhileReplaying(t *testing.T) {
-	u := newUpstream(t)
-	n := startNode(t, u, func(c *Config) { c.SSENode.RingBytes = 1000 })
-	s := open(t, n, "/events?channel=a&channel=b&channel=c")
-	settle(t, n)
-	u.quiet(true)
-	first := u.publish("a", "0")
-	want(t, s, "", "0")
-	seq := u.lose("a", "late")
-	u.publish("b", "on")
-	want(t, s, "", "on")
-	learn := beginAnew(t, n, "c")
-	u.late("a", "late", seq, first)
+	u, n, s, _, learn := lateOfA(t, func(c *Config) { c.SSENode.RingBytes = 1000 })
 	long := strings.Repeat("x", 1500)
 	u.publish("a", long)
-	last := u.publish("a", "last")
-	d := n.dispatch
-	until(t, "given", func() (is bool) {
-		d.call(t.Context(), func() { is = d.hub.topics["a"].chain.tail == last })
-		return is
-	})
+	has(t, n, "a", u.publish("a", "last"))
 	learn()
 	wants(t, s, "late", long, "last")
 }

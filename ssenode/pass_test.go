@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 	"unsafe"
 
+	"sluice/shared/embedded"
 	"sluice/shared/worker"
 	"sluice/ssenode/auth"
 )
@@ -140,28 +140,10 @@ func TestSessionSize(t *testing.T) {
 	}
 }
 
-// logBuffer keeps all that is logged.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // Neither the secret nor a token is logged, at any level, or in a metric, or in
 // an error of a setting, whatever is wrong with the request.
 func TestNothingIsTold(t *testing.T) {
-	var log logBuffer
+	var log embedded.Lines
 	u := newUpstream(t)
 	n := guarded(t, u, func(s *Settings) { s.HeadTimeout = 200 * time.Millisecond })
 	cfg := n.cfg // the same again, with a log of its own

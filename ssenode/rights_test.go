@@ -88,12 +88,12 @@ func several(u *upstream) {
 
 // guardedNode is a node at a server that allows what the file allows, and an upstream
 // that may do anything.
-func guardedNode(t *testing.T, g *embedded.GuardedNATS) (*Node, *upstream, *logBuffer) {
+func guardedNode(t *testing.T, g *embedded.GuardedNATS) (*Node, *upstream, *embedded.Lines) {
 	t.Helper()
 	return guardedNodeAt(t, g, upstreamAt(t, g.As("test"), pulseEvery))
 }
 
-func guardedNodeAt(t *testing.T, g *embedded.GuardedNATS, u *upstream) (*Node, *upstream, *logBuffer) {
+func guardedNodeAt(t *testing.T, g *embedded.GuardedNATS, u *upstream) (*Node, *upstream, *embedded.Lines) {
 	t.Helper()
 	cfg := worker.Default[Config]()
 	cfg.NATS.URL = g.As("node")
@@ -104,6 +104,6 @@ func guardedNodeAt(t *testing.T, g *embedded.GuardedNATS, u *upstream) (*Node, *
 	}
 	cfg.Routes = *table
 	cfg.SSENode.DrainDelay, cfg.SSENode.DrainTime = 0, 0
-	log := &logBuffer{}
+	log := &embedded.Lines{}
 	return runNode(t, cfg, slog.New(slog.NewTextHandler(log, nil))), u, log
 }

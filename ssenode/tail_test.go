@@ -9,17 +9,19 @@ import (
 	"sluice/shared/wire"
 )
 
-// lose stores a message without the server sending it on, as a server does that
-// dies between the two.
-func (u *upstream) lose(name, payload string) uint64 {
+// lose stores messages without the server sending them on, as a server does that
+// dies between the two. It returns the last one's sequence.
+func (u *upstream) lose(name string, payloads ...string) (seq uint64) {
 	u.t.Helper()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.republish(false)
 	defer u.republish(true)
 	sub := subject(u.t, name)
-	seq := u.put(sub, []byte(payload))
-	u.digest.Add(sub, seq)
+	for _, payload := range payloads {
+		seq = u.put(sub, []byte(payload))
+		u.digest.Add(sub, seq)
+	}
 	return seq
 }
 

@@ -101,17 +101,3 @@ func (f *fleet) addrs() (all []string) {
 	}
 	return all
 }
-
-func startNATS(t testing.TB, o embedded.NATSOptions) *embedded.NATS {
-	t.Helper()
-	n, err := embedded.StartNATS(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := n.Shutdown(); err != nil {
-			t.Error(err)
-		}
-	})
-	return n
-}

@@ -211,13 +211,13 @@ func long(short time.Duration) time.Duration {
 
 // Clients come and go over three nodes, under load.
 func TestRoaming(t *testing.T) {
-	f := newFleet(t, startNATS(t, embedded.NATSOptions{}), nil)
+	f := newFleet(t, embedded.TestNATSWith(t, embedded.NATSOptions{}), nil)
 	f.roam(40, long(5*time.Second), nil)
 }
 
 // The same while the nodes' connections to NATS are cut, or hang for a while.
 func TestRoamingWithCutConnections(t *testing.T) {
-	f := newFleet(t, startNATS(t, embedded.NATSOptions{}), nil)
+	f := newFleet(t, embedded.TestNATSWith(t, embedded.NATSOptions{}), nil)
 	f.roam(30, long(5*time.Second), func(ctx context.Context) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		for ctx.Err() == nil {
@@ -237,7 +237,7 @@ func TestRoamingWithCutConnections(t *testing.T) {
 // The same while nodes take nothing from NATS for a while, so that the server
 // gives them up as slow consumers.
 func TestRoamingWithSlowConsumers(t *testing.T) {
-	nats := startNATS(t, embedded.NATSOptions{Modify: func(o *server.Options) { o.MaxPending = 3 << 20 }})
+	nats := embedded.TestNATSWith(t, embedded.NATSOptions{Modify: func(o *server.Options) { o.MaxPending = 3 << 20 }})
 	f := newFleet(t, nats, nil)
 	f.pad = strings.Repeat("x", 4<<10)
 	f.roam(20, long(5*time.Second), func(ctx context.Context) {
@@ -259,7 +259,7 @@ func TestRoamingWithSlowConsumers(t *testing.T) {
 
 // The same while a NATS server that keeps the stream in files is restarted.
 func TestRoamingWithNATSRestarts(t *testing.T) {
-	nats := startNATS(t, embedded.NATSOptions{StoreDir: t.TempDir()})
+	nats := embedded.TestNATSWith(t, embedded.NATSOptions{StoreDir: t.TempDir()})
 	f := newFleet(t, nats, func(c *bridge.Config) { c.Bridge.Storage = "file" })
 	f.roam(30, long(8*time.Second), func(ctx context.Context) {
 		for ctx.Err() == nil {

@@ -47,18 +47,9 @@ func signed(secret string) string {
 // secretNATS is a NATS server that wants user and password.
 func secretNATS(t *testing.T) *embedded.NATS {
 	t.Helper()
-	n, err := embedded.StartNATS(embedded.NATSOptions{StoreDir: t.TempDir(), Modify: func(o *server.Options) {
+	return embedded.TestNATSWith(t, embedded.NATSOptions{Modify: func(o *server.Options) {
 		o.Username, o.Password = "anna", marked+"-nats"
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := n.Shutdown(); err != nil {
-			t.Error(err)
-		}
-	})
-	return n
 }
 
 // No program tells a secret of its settings, or a token: not at any level of the log,

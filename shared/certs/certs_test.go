@@ -1,7 +1,6 @@
 package certs
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -93,24 +92,6 @@ func serve(t *testing.T, p *Pair) string {
 
 const wait = 10 * time.Second
 
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), text)
-}
-
 // replace gives a file the content of another, as programs that renew certificates do.
 func replace(t *testing.T, file, with string) {
 	t.Helper()
@@ -129,7 +110,7 @@ func TestPairFollowsItsFiles(t *testing.T) {
 	a := embedded.TestAuthority(t)
 	cert, key := a.Issue(t, "first")
 	second, secondKey := a.Issue(t, "second")
-	log := &lines{}
+	log := &embedded.Lines{}
 	p, err := OpenPair(cert, key, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +143,7 @@ func TestPairFollowsItsFiles(t *testing.T) {
 	if got := old.ConnectionState().NegotiatedProtocol; got != "http/1.1" {
 		t.Errorf("protocol %q", got)
 	}
-	often := &lines{}
+	often := &embedded.Lines{}
 	looked, err := OpenPair(cert, key, slog.New(slog.NewTextHandler(often, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -171,10 +152,10 @@ func TestPairFollowsItsFiles(t *testing.T) {
 	for range 3 {
 		looked.look()
 	}
-	if n := often.count("cannot be used"); n != 1 {
+	if n := often.Count("cannot be used"); n != 1 {
 		t.Errorf("told %d times", n)
 	}
-	embedded.Eventually(t, "the log tells", wait, func() bool { return log.count("cannot be used") == 1 })
+	embedded.Eventually(t, "the log tells", wait, func() bool { return log.Count("cannot be used") == 1 })
 	if got := shown(); got != "first" {
 		t.Errorf("half a pair is shown: %s", got)
 	}
@@ -187,10 +168,10 @@ func TestPairFollowsItsFiles(t *testing.T) {
 	}
 	replace(t, key, secondKey)
 	embedded.Eventually(t, "the second certificate is shown", wait, func() bool { return shown() == "second" })
-	if n := log.count("cannot be used"); n != 1 {
+	if n := log.Count("cannot be used"); n != 1 {
 		t.Errorf("told %d times", n)
 	}
-	embedded.Eventually(t, "the log tells of the new certificate", wait, func() bool { return log.count(`msg="new certificate"`) == 1 })
+	embedded.Eventually(t, "the log tells of the new certificate", wait, func() bool { return log.Count(`msg="new certificate"`) == 1 })
 	if _, err := old.Write([]byte("still there")); err != nil {
 		t.Errorf("the first connection: %v", err)
 	}

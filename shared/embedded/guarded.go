@@ -78,7 +78,7 @@ func Rights(tb testing.TB, file, user string) (list []Right) {
 func TestGuardedNATS(tb testing.TB, file string, without *Right) *GuardedNATS {
 	tb.Helper()
 	g := &GuardedNATS{refused: &refusals{}}
-	n, err := StartNATS(NATSOptions{StoreDir: tb.TempDir(), Log: slog.New(g.refused), Modify: func(o *server.Options) {
+	g.NATS = TestNATSWith(tb, NATSOptions{Log: slog.New(g.refused), Modify: func(o *server.Options) {
 		parsed, err := readRights(file)
 		must(tb, err)
 		for _, u := range parsed.Users {
@@ -93,13 +93,6 @@ func TestGuardedNATS(tb testing.TB, file string, without *Right) *GuardedNATS {
 		o.Accounts, o.Users, o.SystemAccount = parsed.Accounts, parsed.Users, parsed.SystemAccount
 		o.Users = append(o.Users, &server.User{Username: "test", Password: "pw", Account: o.Users[0].Account})
 	}})
-	must(tb, err)
-	g.NATS = n
-	tb.Cleanup(func() {
-		if err := n.Shutdown(); err != nil {
-			tb.Error(err)
-		}
-	})
 	return g
 }
 

@@ -88,10 +88,17 @@ func TestRedisClient(tb testing.TB, r RedisServer) *redis.Client {
 // TestNATS starts a NATS server in this process for the test.
 func TestNATS(tb testing.TB) *NATS {
 	tb.Helper()
-	n, err := StartNATS(NATSOptions{StoreDir: tb.TempDir()})
-	if err != nil {
-		tb.Fatal(err)
+	return TestNATSWith(tb, NATSOptions{})
+}
+
+// TestNATSWith is TestNATS with options. Without a StoreDir it has one of the test's.
+func TestNATSWith(tb testing.TB, o NATSOptions) *NATS {
+	tb.Helper()
+	if o.StoreDir == "" {
+		o.StoreDir = tb.TempDir()
 	}
+	n, err := StartNATS(o)
+	must(tb, err)
 	tb.Cleanup(func() {
 		if err := n.Shutdown(); err != nil {
 			tb.Error(err)

@@ -2,6 +2,7 @@ package event
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,19 +31,19 @@ const (
 func ParseCriteria(raw json.RawMessage) (Criteria, error) {
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &m); err != nil || m == nil {
-		return nil, fmt.Errorf("criteria: want an object of attributes")
+		return nil, errors.New(`want an object of attributes, each a text, number, true, false or an array of these, such as {"role":["admin","ops"]}`)
 	}
 	if len(m) > maxCriteria {
-		return nil, fmt.Errorf("criteria: %d attributes, at most %d", len(m), maxCriteria)
+		return nil, fmt.Errorf("%d attributes, at most %d", len(m), maxCriteria)
 	}
 	list, all := make(Criteria, 0, len(m)), 0
 	for name, value := range m {
 		values, err := criterion(value)
 		if err != nil {
-			return nil, fmt.Errorf("criteria: %q: %w", name, err)
+			return nil, fmt.Errorf("attribute %.100q: %w", name, err)
 		}
 		if all += len(values); all > maxValues {
-			return nil, fmt.Errorf("criteria: more than %d values", maxValues)
+			return nil, fmt.Errorf("more than %d values", maxValues)
 		}
 		list = append(list, Criterion{name, values})
 	}

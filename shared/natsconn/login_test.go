@@ -1,13 +1,11 @@
 package natsconn
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,44 +24,13 @@ const wait = 15 * time.Second
 // serve starts a server that the test changes.
 func serve(t *testing.T, change func(*server.Options)) *embedded.NATS {
 	t.Helper()
-	s, err := embedded.StartNATS(embedded.NATSOptions{StoreDir: t.TempDir(), Modify: change})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Shutdown(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return embedded.TestNATSWith(t, embedded.NATSOptions{Modify: change})
 }
 
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *lines) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-func open(t *testing.T, s Settings) (*nats.Conn, *lines) {
+func open(t *testing.T, s Settings) (*nats.Conn, *embedded.Lines) {
 	t.Helper()
-	log := &lines{}
-	nc, err := Open(s, "test-1", log.logger(), Hooks{})
+	log := &embedded.Lines{}
+	nc, err := Open(s, "test-1", log.Logger(slog.LevelDebug), Hooks{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,26 +53,26 @@ func works(t *testing.T, s Settings, secrets ...string) *nats.Conn {
 	if _, err := sub.NextMsg(wait); err != nil {
 		t.Error(err)
 	}
-	embedded.Eventually(t, "the log tells", wait, func() bool { return strings.Contains(log.text(), "NATS connected") })
+	embedded.Eventually(t, "the log tells", wait, func() bool { return strings.Contains(log.String(), "NATS connected") })
 	for _, secret := range secrets {
-		if strings.Contains(log.text(), secret) {
-			t.Errorf("the log tells a secret: %s", log.text())
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the log tells a secret: %s", log.String())
 		}
 	}
 	return nc
 }
 
 // fails opens a connection that is refused, and wants the log to say why, once.
-func fails(t *testing.T, s Settings, why string, secrets ...string) (*nats.Conn, *lines) {
+func fails(t *testing.T, s Settings, why string, secrets ...string) (*nats.Conn, *embedded.Lines) {
 	t.Helper()
 	nc, log := open(t, s)
-	embedded.Eventually(t, "the log says why: "+why, wait, func() bool { return strings.Contains(log.text(), why) })
-	if n := strings.Count(log.text(), why); n != 1 {
-		t.Errorf("logged %d times: %s", n, log.text())
+	embedded.Eventually(t, "the log says why: "+why, wait, func() bool { return strings.Contains(log.String(), why) })
+	if n := strings.Count(log.String(), why); n != 1 {
+		t.Errorf("logged %d times: %s", n, log.String())
 	}
 	for _, secret := range secrets {
-		if strings.Contains(log.text(), secret) {
-			t.Errorf("the log tells a secret: %s", log.text())
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the log tells a secret: %s", log.String())
 		}
 	}
 	return nc, log
@@ -154,7 +121,7 @@ func TestLoginIsTriedOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	embedded.Eventually(t, "told once each time", wait, func() bool { return strings.Count(log.text(), "refuses the login") == 3 })
+	embedded.Eventually(t, "told once each time", wait, func() bool { return strings.Count(log.String(), "refuses the login") == 3 })
 }
 
 // seedFile writes a user's seed and returns its public key, too.
@@ -297,8 +264,8 @@ func TestMissingRight(t *testing.T) {
 		}}}
 	})
 	var errs atomic.Int64
-	log := &lines{}
-	nc, err := Open(Settings{URL: at(s, "a:b@")}, "test-1", log.logger(), Hooks{Error: func(*nats.Subscription, error) { errs.Add(1) }})
+	log := &embedded.Lines{}
+	nc, err := Open(Settings{URL: at(s, "a:b@")}, "test-1", log.Logger(slog.LevelDebug), Hooks{Error: func(*nats.Subscription, error) { errs.Add(1) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,10 +283,10 @@ func TestMissingRight(t *testing.T) {
 		t.Fatal(err)
 	}
 	embedded.Eventually(t, "the log tells", wait, func() bool {
-		return strings.Contains(log.text(), "another.one") && strings.Contains(log.text(), "deaf")
+		return strings.Contains(log.String(), "another.one") && strings.Contains(log.String(), "deaf")
 	})
-	if n := strings.Count(log.text(), "forbidden.subject"); n != 1 || !strings.Contains(log.text(), "deploy/nats") {
-		t.Errorf("told %d times: %s", n, log.text())
+	if n := strings.Count(log.String(), "forbidden.subject"); n != 1 || !strings.Contains(log.String(), "deploy/nats") {
+		t.Errorf("told %d times: %s", n, log.String())
 	}
 	// Its own inbox is allowed: a request finds nobody, and learns that.
 	if _, err := nc.Request("ok", nil, wait); err == nil || !strings.Contains(err.Error(), "no responders") {
@@ -332,7 +299,7 @@ func TestMissingRight(t *testing.T) {
 		}
 	}
 	embedded.Eventually(t, "all are refused", wait, func() bool { return errs.Load() == before+2*maxTold })
-	if n := strings.Count(log.text(), "flood."); n > maxTold {
+	if n := strings.Count(log.String(), "flood."); n > maxTold {
 		t.Errorf("%d lines", n)
 	}
 }

@@ -31,7 +31,7 @@ func TestTLSIsTurnedOn(t *testing.T) {
 	if err := s.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	embedded.Eventually(t, "the log tells", wait, func() bool { return strings.Contains(log.text(), "no TLS with NATS") })
+	embedded.Eventually(t, "the log tells", wait, func() bool { return strings.Contains(log.String(), "no TLS with NATS") })
 }
 
 func TestTLS(t *testing.T) {

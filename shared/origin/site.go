@@ -9,6 +9,23 @@ type Site struct {
 	Host   string // header Host
 }
 
+// Header is what SiteOf reads of a request.
+type Header interface {
+	Peek(name string) []byte
+	PeekAll(name string) [][]byte
+	Host() []byte
+}
+
+// SiteOf reads what a request's header says. Several origins are one that nobody has
+// allowed.
+func SiteOf(h Header) Site {
+	var list []string
+	for _, o := range h.PeekAll("Origin") {
+		list = append(list, string(o))
+	}
+	return Site{strings.Join(list, ", "), string(h.Peek("Sec-Fetch-Site")), string(h.Host())}
+}
+
 // Same tells whether a request comes from a page of the host that it goes to, or
 // from no page at all.
 func (s Site) Same() bool {

@@ -1,12 +1,9 @@
 package redisconn
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,24 +12,6 @@ import (
 
 	"sluice/shared/embedded"
 )
-
-// lines is a log that tests can read while it is written.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *lines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.buf.String(), text)
-}
 
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
@@ -48,28 +27,28 @@ func TestWaitUntilRedisIsUp(t *testing.T) {
 	c := open(t, "redis://"+srv.Addr())
 	srv.Close() // keeps its port for Restart
 
-	var out lines
-	log := slog.New(slog.NewTextHandler(&out, nil))
+	var out embedded.Lines
+	log := out.Logger(slog.LevelInfo)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- Wait(ctx, c, log) }()
-	eventually(t, "says that it waits, and why", func() bool { return out.count("refused") == 1 })
+	eventually(t, "says that it waits, and why", func() bool { return out.Count("refused") == 1 })
 
 	if err := srv.Restart(); err != nil {
 		t.Fatal(err)
 	}
 	srv.SetError("LOADING Redis is loading the dataset in memory")
-	eventually(t, "says that the reason is another one", func() bool { return out.count("LOADING") == 1 })
+	eventually(t, "says that the reason is another one", func() bool { return out.Count("LOADING") == 1 })
 	srv.SetError("")
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if out.count("waiting for redis") != 2 || out.count("redis is up") != 1 {
-		t.Errorf("log:\n%s", out.buf.String())
+	if out.Count("waiting for redis") != 2 || out.Count("redis is up") != 1 {
+		t.Errorf("log:\n%s", out.String())
 	}
-	if err := Wait(ctx, c, log); err != nil || out.count("\n") != 3 {
-		t.Errorf("waiting for a Redis that is up: %v, log:\n%s", err, out.buf.String())
+	if err := Wait(ctx, c, log); err != nil || out.Count("\n") != 3 {
+		t.Errorf("waiting for a Redis that is up: %v, log:\n%s", err, out.String())
 	}
 }
 
@@ -79,13 +58,13 @@ func TestWaitEnds(t *testing.T) {
 	srv.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond) // several pings
 	defer cancel()
-	var out lines
-	err := Wait(ctx, c, slog.New(slog.NewTextHandler(&out, nil)))
+	var out embedded.Lines
+	err := Wait(ctx, c, out.Logger(slog.LevelInfo))
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	if out.count("waiting for redis") > 1 {
-		t.Errorf("more than one line:\n%s", out.buf.String())
+	if out.Count("waiting for redis") > 1 {
+		t.Errorf("more than one line:\n%s", out.String())
 	}
 	_ = c.Close()
 	if err := Wait(t.Context(), c, slog.New(slog.DiscardHandler)); !errors.Is(err, redis.ErrClosed) {
