@@ -74,6 +74,21 @@ type Answers struct {
 	Complete bool
 }
 
+// Bodies decodes what the nodes have said. One whose answer is not what the verb wants
+// counts as missing: a is not complete then.
+func Bodies[T any](a *Answers) []T {
+	list := make([]T, 0, len(a.List))
+	for i := range a.List {
+		var body T
+		if err := wire.DecodeControl(a.List[i].Body, &body); err != nil {
+			a.Complete = false
+			continue
+		}
+		list = append(list, body)
+	}
+	return list
+}
+
 // New makes an asker on a connection, which need not be there yet. self is what a
 // node says of itself; nil for who is none. All of it ends with Run or the
 // connection.
@@ -134,6 +149,10 @@ func (a *Asker) Ask(ctx context.Context, verb string, body any) (Answers, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
+	if a.peers.nobody() {
+		a.Incomplete.Add(1)
+		return Answers{}, nil // none of which would be worth waiting for
+	}
 	missing, known := a.peers.now()
 	q := &question{missing: missing, answers: map[string]wire.Answer{}, done: make(chan struct{})}
 	token, ok := a.wait(q)
@@ -141,6 +160,9 @@ func (a *Asker) Ask(ctx context.Context, verb string, body any) (Answers, error)
 		return Answers{}, ErrBusy
 	}
 	defer a.forget(token)
+	if err := ctx.Err(); err != nil {
+		return Answers{}, err // nobody would wait for the answers
+	}
 	a.Asked.Add(1)
 	if err := a.nc.PublishRequest(a.names.NodeVerb(verb), a.names.Replies(a.id)+token, data); err != nil {
 		return Answers{}, fmt.Errorf("%w: %w", ErrAway, err)

@@ -146,6 +146,7 @@ func TestAsk(t *testing.T) {
 	echo(t, a, true, []string{"a", "b", "c"}, nil)
 	embedded.Eventually(t, "four are counted as none", wait, func() bool { return a.Stray.Load() == 4 })
 
+	c.with(func(*nats.Msg) {}) // its subscription is still there, and its answer may come first
 	c.stop()
 	know(t, 2, a, b, publisher)
 	echo(t, publisher, true, []string{"a", "b"}, nil)
@@ -187,6 +188,38 @@ func TestAskAway(t *testing.T) {
 	echo(t, a, true, []string{"a", "b"}, nil)
 }
 
+// A node that comes back after it has forgotten the others does not take itself for the
+// only one, though they know it still, and so would not greet it.
+func TestForgotten(t *testing.T) {
+	server := embedded.TestNATS(t)
+	hop := embedded.TestProxy(t, server.Addr())
+	a, b := start(t, "nats://"+hop.Addr(), "a"), start(t, server.URL(), "b")
+	know(t, 2, a, b)
+	cut := time.Now()
+	hop.Cut()
+	a.peers.forget(cut.Add(2 * lostAfter))
+	var n int
+	embedded.Eventually(t, "it trusts what it knows", wait, func() (known bool) {
+		a.peers.mu.Lock()
+		again := a.peers.since.After(cut)
+		a.peers.mu.Unlock()
+		n, known = a.Nodes()
+		return again && known
+	})
+	if n != 2 {
+		t.Errorf("it knows %d nodes", n)
+	}
+}
+
+// Where no node is, nobody waits for answers.
+func TestAskNobody(t *testing.T) {
+	a := start(t, embedded.TestNATS(t).URL(), "")
+	embedded.Eventually(t, "it knows that nobody is there", wait, a.peers.nobody)
+	if got, err := a.Ask(t.Context(), "echo", nil); err != nil || got.Complete || a.Asked.Load() != 0 {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
 // Questions are bounded, in size and in number, and none is left over.
 func TestAskBounded(t *testing.T) {
 	a := start(t, embedded.TestNATS(t).URL(), "a")
@@ -195,8 +228,14 @@ func TestAskBounded(t *testing.T) {
 		t.Error("one that is too large was asked")
 	}
 	a.with(func(*nats.Msg) {})
-	ctx, cancel := context.WithCancel(t.Context())
+	over, cancel := context.WithCancel(t.Context())
 	cancel()
+	before := a.Asked.Load()
+	if _, err := a.Ask(over, "echo", nil); !errors.Is(err, context.Canceled) || a.Asked.Load() != before {
+		t.Errorf("asked for nobody: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
 	for range mostAtOnce - 1 {
 		a.wait(&question{})
 	}
@@ -204,10 +243,18 @@ func TestAskBounded(t *testing.T) {
 		t.Errorf("the last one that fits: %v", err)
 	}
 	a.wait(&question{})
-	if _, err := a.Ask(ctx, "echo", nil); !errors.Is(err, ErrBusy) {
+	if _, err := a.Ask(t.Context(), "echo", nil); !errors.Is(err, ErrBusy) {
 		t.Errorf("one too many: %v", err)
 	}
 	if len(a.waiting) != mostAtOnce {
 		t.Errorf("%d wait", len(a.waiting))
+	}
+}
+
+// A node of another kind counts as one that has not answered.
+func TestBodies(t *testing.T) {
+	a := &Answers{Complete: true, List: []wire.Answer{{Body: []byte(`{"count":2}`)}, {Body: []byte(`[]`)}, {Body: []byte(`{"count":3}`)}}}
+	if list := Bodies[wire.Present](a); len(list) != 2 || list[0].Count != 2 || list[1].Count != 3 || a.Complete {
+		t.Errorf("%+v, complete: %v", list, a.Complete)
 	}
 }

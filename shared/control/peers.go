@@ -62,6 +62,7 @@ func (p *peers) run(ctx context.Context) {
 				continue
 			}
 			p.connected()
+			p.ask()
 			timer.Reset(0)
 		case <-p.greet:
 			timer.Reset(rand.N(greetWithin))
@@ -81,6 +82,14 @@ func (p *peers) connected() {
 	p.since = time.Time{}
 	if p.nc.IsConnected() {
 		p.since = time.Now()
+	}
+}
+
+// ask asks who is there. A node says hello anyway when it comes, but not to those who
+// still know it: and those may be the ones that it has forgotten.
+func (p *peers) ask() {
+	if data, err := wire.EncodeControl(wire.Hello{Version: wire.ControlVersion}); err == nil {
+		_ = p.nc.Publish(p.names.Hellos(), data)
 	}
 }
 
@@ -148,6 +157,13 @@ func (p *peers) now() (names map[string]string, known bool) {
 		names[id] = peer.name
 	}
 	return names, !p.since.IsZero() && time.Since(p.since) > knownAfter && len(names) > 0
+}
+
+// nobody tells that no node is there, as far as an asker can know that.
+func (p *peers) nobody() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.since.IsZero() && time.Since(p.since) > knownAfter && len(p.list) == 0
 }
 
 // left tells whether a node that was there is not any more.

@@ -1,8 +1,10 @@
 package embedded
 
 import (
+	"context"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -120,6 +122,40 @@ func TestNATSProcess(tb testing.TB, o NATSProcessOptions) *Process {
 	}
 	p, err := StartNATSProcess(tb.Context(), path, o)
 	return ended(tb, p, err)
+}
+
+// TestProgram runs another program of Debian's for the test, or skips it like
+// NeedProgram. args are to keep it in the foreground, on a loopback port that was
+// free; ready tells whether it is this one that answers there. At the end it gets
+// SIGTERM first: it may have children of its own.
+func TestProgram(tb testing.TB, name string, args func(port int) []string, ready func(ctx context.Context, addr string) error) *Process {
+	tb.Helper()
+	p := &Process{name: name, path: NeedProgram(tb, name), args: args,
+		ready: func(ctx context.Context, addr string, _ int) error { return ready(ctx, addr) }}
+	started, err := p.launch(tb.Context())
+	p = ended(tb, started, err)
+	tb.Cleanup(func() {
+		if err := p.Stop(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return p
+}
+
+// TestRun runs a worker until stop is called or the test ends, and demands that it ends
+// without an error. stop waits for its end.
+func TestRun(tb testing.TB, run func(context.Context) error) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := run(ctx); err != nil {
+			tb.Error(err)
+		}
+	})
+	stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	tb.Cleanup(stop)
+	return stop
 }
 
 func ended(tb testing.TB, p *Process, err error) *Process {

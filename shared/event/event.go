@@ -43,9 +43,24 @@ type Event struct {
 	Criteria json.RawMessage
 }
 
-// conditional are the keys of the other form that has criteria: a `message`, which
-// becomes the data of an unnamed event.
+// messageKey and criteriaKey are those of the other form that has criteria: a `message`,
+// which becomes the data of an unnamed event.
 var messageKey, criteriaKey = []byte(`"message"`), []byte(`"criteria"`)
+
+// unreadable stands for the criteria of what was to be an envelope for some clients, and
+// is none: whom it is for is not known, so nobody is to get it.
+var unreadable = json.RawMessage("[]")
+
+// forSome tells whether a payload may be an envelope for some clients.
+func forSome(payload []byte) bool {
+	return bytes.Contains(payload, criteriaKey) && (bytes.Contains(payload, eventKey) || bytes.Contains(payload, messageKey))
+}
+
+// isObject tells whether it begins as a JSON object does.
+func isObject(payload []byte) bool {
+	payload = bytes.TrimLeft(payload, " \t\r\n")
+	return len(payload) > 0 && payload[0] == '{'
+}
 
 // envelopeKeys must all stand in a payload for it to be an envelope: looking
 // for them is far cheaper than parsing. (A publisher that escapes letters of
@@ -57,6 +72,9 @@ func Parse(payload []byte, f Format) (Event, error) {
 	if !utf8.Valid(payload) {
 		if f == Enveloped {
 			return Event{}, ErrNotEnvelope
+		}
+		if f == Auto && isObject(payload) && forSome(payload) {
+			return Event{Data: payload, Binary: true, Criteria: unreadable}, nil
 		}
 		b := make([]byte, base64.StdEncoding.EncodedLen(len(payload)))
 		base64.StdEncoding.Encode(b, payload)
@@ -74,15 +92,10 @@ func Parse(payload []byte, f Format) (Event, error) {
 }
 
 func parseEnvelope(payload []byte) (Event, bool) {
-	i := 0
-	for i < len(payload) && (payload[i] == ' ' || payload[i] == '\t' || payload[i] == '\n' || payload[i] == '\r') {
-		i++
-	}
-	if i == len(payload) || payload[i] != '{' {
+	if !isObject(payload) {
 		return Event{}, false
 	}
-	conditional := bytes.Contains(payload, messageKey) && bytes.Contains(payload, criteriaKey)
-	if !conditional && !(bytes.Contains(payload, eventKey) && bytes.Contains(payload, dataKey)) {
+	if !forSome(payload) && !(bytes.Contains(payload, eventKey) && bytes.Contains(payload, dataKey)) {
 		return Event{}, false
 	}
 	// A map, not a struct: encoding/json matches struct fields without regard
@@ -99,12 +112,11 @@ func parseEnvelope(payload []byte) (Event, bool) {
 		}
 		return Event{Data: message, Criteria: criteria}, true
 	}
-	if len(rawName) == 0 || rawName[0] != '"' || data == nil {
-		return Event{}, false
-	}
 	var name string
-	if json.Unmarshal(rawName, &name) != nil || !ValidName(name) {
-		return Event{}, false
+	if len(rawName) == 0 || rawName[0] != '"' || data == nil || json.Unmarshal(rawName, &name) != nil || !ValidName(name) {
+		// None; but one that was for some only is not for all now.
+		closed := m["criteria"] != nil && (rawName != nil || m["message"] != nil)
+		return Event{Data: payload, Criteria: unreadable}, closed
 	}
 	return Event{Name: name, Data: data, Criteria: m["criteria"]}, true
 }

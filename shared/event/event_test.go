@@ -29,7 +29,7 @@ func TestParse(t *testing.T) {
 	f(Enveloped, `{"message":"hi","criteria":{}}`, "", `"hi"`)
 	f(Auto, `{"type":"t","message":"hi","criteria":{}}`, "", `{"message":"hi","type":"t"}`)
 	f(Raw, `{"message":"hi","criteria":{}}`, "", `{"message":"hi","criteria":{}}`)
-	f(Auto, `{"message":"hi","criteria":{},"event":"e"}`, "", `{"message":"hi","criteria":{},"event":"e"}`)
+	f(Auto, `{"criteria":{"a":1},"data":1}`, "", `{"criteria":{"a":1},"data":1}`)
 	// What is almost an envelope is a payload like any other.
 	f(Auto, `{"event":7,"data":1}`, "", `{"event":7,"data":1}`)
 	f(Auto, `{"event":null,"data":1}`, "", `{"event":null,"data":1}`)
@@ -85,4 +85,27 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("payload %q lost", payload)
 		}
 	})
+}
+
+// What was to be for some clients only is never for all because of a mistake in it.
+func TestBrokenConditionalIsForNobody(t *testing.T) {
+	for _, payload := range []string{
+		"{\"event\":\"x\",\"data\":\"caf\xe9\",\"criteria\":{\"role\":\"admin\"}}",
+		`{"event":null,"data":1,"criteria":{"role":"admin"}}`,
+		`{"event":"a\nb","data":1,"criteria":{"role":"admin"}}`,
+		`{"event":"x","criteria":{"role":"admin"}}`,
+		`{"message":1,"event":"e","criteria":{"role":"admin"}}`,
+	} {
+		ev, err := Parse([]byte(payload), Auto)
+		if err != nil || ev.Criteria == nil {
+			t.Errorf("%q: for all: %+v, %v", payload, ev, err)
+			continue
+		}
+		if c, err := ParseCriteria(ev.Criteria); err == nil {
+			t.Errorf("%q: for those of %v", payload, c)
+		}
+		if ev, err := Parse([]byte(payload), Raw); err != nil || ev.Criteria != nil {
+			t.Errorf("%q: raw: %+v, %v", payload, ev, err)
+		}
+	}
 }

@@ -81,6 +81,7 @@ func Open(s Settings, name string, log *slog.Logger, hooks Hooks) (*nats.Conn, e
 		}),
 		nats.PingInterval(pingEvery),
 		nats.MaxPingsOutstanding(pingsOut),
+		nats.FlusherTimeout(pingEvery * (pingsOut + 1)), // else publishing could wait for a minute
 		nats.ConnectHandler(up("NATS connected")),
 		nats.ReconnectHandler(up("NATS connected again")),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {

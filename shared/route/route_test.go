@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"sluice/shared/channel"
 	"sluice/shared/event"
 )
 
@@ -146,4 +147,25 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q is written %q: %v", s, table, err)
 		}
 	})
+}
+
+func TestAll(t *testing.T) {
+	table := parse(t, "a:x priority=low; a:> priority=high; b:* priority=high")
+	f := func(pattern string, want bool) {
+		t.Helper()
+		p, err := channel.ParsePattern(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := table.All(p, func(r *Route) bool { return r.Priority == High }); got != want {
+			t.Errorf("%q: %v", pattern, got)
+		}
+	}
+	f("a:y", true)
+	f("a:x", false)
+	f("a:*", false)
+	f("a:*:z", true)
+	f("b:*", true)
+	f("b:>", false)
+	f("c", false)
 }

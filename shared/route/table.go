@@ -50,6 +50,24 @@ func (t *Table) Any(p channel.Pattern, f func(*Route) bool) bool {
 	return false
 }
 
+// All tells whether f holds for the route of every channel that the pattern
+// matches. It may be false where only several routes together match all of them.
+func (t *Table) All(p channel.Pattern, f func(*Route) bool) bool {
+	for i := range t.routes {
+		r := &t.routes[i]
+		if !r.Pattern.Overlaps(p) {
+			continue
+		}
+		if !f(r) {
+			return false
+		}
+		if r.Pattern.Covers(p) {
+			return true
+		}
+	}
+	return f(&defaultRoute)
+}
+
 // MaxCount is the largest number of events that any channel keeps.
 func (t *Table) MaxCount() int {
 	n := DefaultCount

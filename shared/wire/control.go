@@ -68,6 +68,9 @@ type Refresh struct {
 	Claims json.RawMessage `json:"claims,omitempty"`
 }
 
+// Verbs are all that a node can be asked.
+var Verbs = []string{VerbRefresh, VerbSubscribe, VerbUnsubscribe, VerbPresence, VerbClients, VerbDoubt, VerbInspect, VerbTap}
+
 // VerbRefresh is the verb of a Refresh, answered with Refreshed.
 const VerbRefresh = "refresh"
 

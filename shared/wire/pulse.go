@@ -30,6 +30,11 @@ type Pulse struct {
 	Redis    string `json:"redis,omitempty"`
 	// Leaving says that the bridge has written all it had and writes no more.
 	Leaving bool `json:"leaving,omitempty"`
+	// Waited is, in nanoseconds, how long the last mark of this bridge took from its
+	// PUBLISH on MarkChannel, through Redis and behind all messages before it, to its
+	// turn to be written; 0 if none has had it since the pulse before. With it a node
+	// knows how long an event takes from Redis to a client.
+	Waited time.Duration `json:"waited,omitempty"`
 	// Digest is what was written since the last pulse, see Digest. It follows
 	// the JSON as it is.
 	Digest []byte `json:"-"`

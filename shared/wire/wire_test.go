@@ -61,7 +61,7 @@ func TestStamps(t *testing.T) {
 }
 
 func TestPulses(t *testing.T) {
-	p := Pulse{Epoch: "e1", Term: 3, Bridge: "b", Time: time.Unix(1, 0).UTC(), Marked: true, Since: 7, Routes: "r", Patterns: "p", Redis: "s", Leaving: true}
+	p := Pulse{Epoch: "e1", Term: 3, Bridge: "b", Time: time.Unix(1, 0).UTC(), Marked: true, Since: 7, Routes: "r", Patterns: "p", Redis: "s", Leaving: true, Waited: 9}
 	for _, digest := range [][]byte{nil, []byte("\x01a\x0a\n\n")} {
 		p.Digest = digest
 		if back, err := ParsePulse(p.Encode()); err != nil || !reflect.DeepEqual(back, p) {

@@ -26,6 +26,7 @@ type Admin struct {
 	State func() string
 
 	ln    net.Listener
+	mux   *http.ServeMux
 	srv   *http.Server
 	ready func() error
 }
@@ -45,8 +46,8 @@ func NewAdmin(addr, workerName string, ready func() error, log *slog.Logger) (*A
 	})
 	info.Set(1)
 	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	a := &Admin{Registry: reg, ln: ln, ready: ready}
-	mux := http.NewServeMux()
+	a := &Admin{Registry: reg, ln: ln, mux: http.NewServeMux(), ready: ready}
+	mux := a.mux
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", a.serveReady)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
@@ -75,6 +76,10 @@ func (a *Admin) serveReady(w http.ResponseWriter, _ *http.Request) {
 	}
 	fmt.Fprintln(w, "ready")
 }
+
+// Handle adds what a worker has to tell beside that; the pattern is that of
+// http.ServeMux. It is for before Run.
+func (a *Admin) Handle(pattern string, h http.Handler) { a.mux.Handle(pattern, h) }
 
 // Addr is where the port listens.
 func (a *Admin) Addr() net.Addr { return a.ln.Addr() }

@@ -56,13 +56,15 @@ func (s Spec[C]) Start(ctx context.Context, args []string, stdout, stderr io.Wri
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprintf(stdout, "%s: %s\n\nSettings are environment variables:\n\n", s.Name, s.About)
 		Usage[C](stdout)
-		fmt.Fprintln(stdout, "\nFlags: -h prints this, -version the version.")
+		fmt.Fprintln(stdout, "\nFlags: -h prints this, -version the version. Arguments: health and ready ask the\nworker on ADMIN_ADDR, and end with 0 if it is so, else with 1.")
 		return ExitOK
 	case err != nil:
 		fmt.Fprintf(stderr, "%s: %v (-h lists the settings)\n", s.Name, err)
 		return ExitSettings
+	case fs.NArg() == 1 && questions[fs.Arg(0)] != "":
+		return s.ask(ctx, fs.Arg(0), stdout, stderr)
 	case fs.NArg() > 0:
-		fmt.Fprintf(stderr, "%s: takes no argument, got %q; its settings are environment variables (-h lists them)\n", s.Name, fs.Arg(0))
+		fmt.Fprintf(stderr, "%s: takes no argument but health or ready, got %q; its settings are environment variables (-h lists them)\n", s.Name, fs.Arg(0))
 		return ExitSettings
 	case *version:
 		fmt.Fprintf(stdout, "%s %s %s\n", s.Name, Version(), runtime.Version())
@@ -112,9 +114,16 @@ func RunUntilSignal(ctx context.Context, name string, log *slog.Logger, build fu
 	return ExitOK
 }
 
-// Version is the module version or VCS revision the binary was built from,
-// or "devel".
+// stamped is set by the linker where a build does not see the repository:
+// -ldflags "-X sluice/shared/worker.stamped=1.2.3".
+var stamped string
+
+// Version is what the linker was told, else the VCS revision or module version
+// the binary was built from, or "devel".
 func Version() string {
+	if stamped != "" {
+		return stamped
+	}
 	bi, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "devel"

@@ -96,7 +96,7 @@ func TestStart(t *testing.T) {
 	f(nil, nil, []string{"-h"}, ExitOK, "TEST_PAUSE  3s       a pause", "")
 	f(nil, nil, []string{"-version"}, ExitOK, "tester ", "")
 	f(nil, nil, []string{"-x"}, ExitSettings, "", "-h lists")
-	f(nil, nil, []string{"x"}, ExitSettings, "", `takes no argument, got "x"`)
+	f(nil, nil, []string{"x"}, ExitSettings, "", `takes no argument but health or ready, got "x"`)
 	f(nil, map[string]string{"TEST_PAUSE": "soon"}, nil, ExitSettings, "", `TEST_PAUSE="soon": want a duration`)
 	f(nil, map[string]string{"TEST_COUNT": "many"}, nil, ExitSettings, "", `TEST_COUNT="many": want a whole number`)
 	f(nil, map[string]string{"TEST_WORD": "bad"}, nil, ExitSettings, "", `TEST_WORD="bad": want another`)
