@@ -87,16 +87,12 @@ func (l *leader) acknowledged(m *nats.Msg) error {
 		if first.number == number && first.seq != a.Seq {
 			return errors.New("acknowledged with another sequence than expected")
 		}
-		switch {
-		case first.pulse != nil:
+		if first.pulse != nil {
 			l.lastPulse = first.seq
 			l.heard = first.pulse.Time
 			l.stats.pulseTime.Observe(time.Since(first.pulse.Time).Seconds())
-		case first.mark != nil:
-			l.stats.marks.Add(1)
-		default:
-			l.stats.stored.Add(1)
 		}
+		l.countStored(first)
 		l.window.pop()
 	}
 	l.acked = max(l.acked, a.Seq)

@@ -156,6 +156,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 // take is called for each message from Redis. It never waits.
 func (b *Bridge) take(name, payload string) {
 	b.stats.received.Add(1)
+	b.stats.receivedBytes.Add(uint64(len(payload)))
 	subject, err := channel.Subject(name)
 	if err != nil {
 		if b.queue.pass() {
@@ -188,7 +189,7 @@ func (b *Bridge) take(name, payload string) {
 	}
 }
 
-func (b *Bridge) nonce(text string) { b.queue.nonce(text) }
+func (b *Bridge) nonce(text string, sent time.Time) { b.queue.nonce(text, sent) }
 
 func (b *Bridge) leading() bool { return b.queue.leading() }
 

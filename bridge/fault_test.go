@@ -78,6 +78,9 @@ func TestLostAcknowledgements(t *testing.T) {
 	if b.stats.rewinds.Load() == 0 {
 		t.Error("no rewind: the test has not tested it")
 	}
+	if n := b.stats.stored.Load(); n != uint64(count) {
+		t.Errorf("%d counted as stored, want %d: pulses are none of them", n, count)
+	}
 	if got := r.lastPulse(); got.Epoch != epoch || got.Term != 1 {
 		t.Errorf("epoch %s term %d, want %s and 1", got.Epoch, got.Term, epoch)
 	}

@@ -1,9 +1,9 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
-	"fmt"
-	"sync"
+	"net/http"
 	"testing"
 	"time"
 
@@ -114,16 +114,7 @@ func (r *rig) start(change func(*Config)) (b *Bridge, stop func()) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := b.Run(ctx); err != nil {
-			r.t.Error(err)
-		}
-	})
-	stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
-	r.t.Cleanup(stop)
-	return b, stop
+	return b, embedded.TestRun(r.t, b.Run)
 }
 
 // lead is start, and waits until the bridge mirrors.
@@ -192,23 +183,44 @@ func (r *rig) messages() (list []*stored) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	st := r.state()
-	for seq := st.FirstSeq; seq <= st.LastSeq; seq++ {
-		// One question each: there are thousands, and the server is well.
-		answer, err := r.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+r.names.Name, fmt.Appendf(nil, `{"seq":%d}`, seq))
+	stream, err := r.js.Stream(ctx, r.names.Name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	// Not a question each: there are thousands, with the padding before barriers.
+	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() {
+		if err := stream.DeleteConsumer(ctx, consumer.CachedInfo().Name); err != nil {
+			r.t.Error(err)
+		}
+	}()
+	for more := true; more; {
+		batch, err := consumer.FetchNoWait(1000)
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		got, err := answerOf[struct{ Message *stored }](answer)
-		if err == errNone {
-			continue
+		more = false
+		for m := range batch.Messages() {
+			more = true
+			meta, err := m.Metadata()
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			var header bytes.Buffer
+			if err := http.Header(m.Headers()).Write(&header); err != nil {
+				r.t.Fatal(err)
+			}
+			list = append(list, &stored{
+				Subject: m.Subject()[len(r.names.Log()):], Seq: meta.Sequence.Stream,
+				Header: header.Bytes(), Data: m.Data(), Time: meta.Timestamp,
+			})
 		}
-		if err != nil {
-			r.t.Fatal(err)
+		if err := batch.Error(); err != nil {
+			r.t.Fatalf("after %d messages: %v", len(list), err)
 		}
-		m := got.Message
-		m.Subject = m.Subject[len(r.names.Log()):]
-		list = append(list, m)
 	}
 	return list
 }

@@ -70,10 +70,11 @@ type leader struct {
 	attempt  uint64 // tells acknowledgements of now from those of before a barrier
 	inbox    string
 	acks     chan *nats.Msg
-	heard    time.Time // when the last pulse was made that is acknowledged
-	awake    time.Time // when the writer last looked at the clock
-	place    position  // up to where everything from Redis is handled
-	cut      bool      // after that the link was lost
+	heard    time.Time     // when the last pulse was made that is acknowledged
+	awake    time.Time     // when the writer last looked at the clock
+	place    position      // up to where everything from Redis is handled
+	cut      bool          // after that the link was lost
+	waited   time.Duration // by the last nonce of ours that had its turn, 0 once told
 
 	leaving  bool      // writes the rest, and then no more
 	rest     []message // of the queue, when leaving
@@ -241,14 +242,29 @@ func (l *leader) retire() {
 	l.refused.clear()
 	l.window.clear()
 	l.term, l.acked, l.assigned = 0, 0, 0
-	l.leaving, l.farewell, l.rest = false, false, nil
+	l.leaving, l.farewell, l.rest, l.waited = false, false, nil, 0
 	l.stats.inFlight.Store(0)
 	l.setState(state{})
 }
 
 // settle takes out of the window what the stream has.
 func (l *leader) settle(e end) {
-	l.stats.stored.Add(uint64(l.window.dropTo(e.stamp.Number)))
+	for l.window.len() > 0 && l.window.at(0).number <= e.stamp.Number {
+		l.countStored(l.window.at(0))
+		l.window.pop()
+	}
+}
+
+// countStored counts a message of the window that the stream has.
+func (l *leader) countStored(m *message) {
+	switch {
+	case m.pulse != nil:
+	case m.mark != nil:
+		l.stats.marks.Add(1)
+	default:
+		l.stats.stored.Add(1)
+		l.stats.storedBytes.Add(uint64(len(m.payload)))
+	}
 }
 
 // begin starts a term: what waits in the window gets numbers of it.

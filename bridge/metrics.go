@@ -38,6 +38,9 @@ type stats struct {
 	received atomic.Uint64
 	stored   atomic.Uint64
 	live     atomic.Uint64
+	// Bytes of the payloads of these.
+	receivedBytes, storedBytes, liveBytes atomic.Uint64
+
 	marks    atomic.Uint64
 	dropped  [drops]atomic.Uint64
 	rewinds  atomic.Uint64
@@ -46,7 +49,7 @@ type stats struct {
 
 	takeovers [kinds]atomic.Uint64
 
-	pulseTime, redisTime, takeoverTime prometheus.Histogram
+	pulseTime, redisTime, queueTime, takeoverTime prometheus.Histogram
 }
 
 func newStats() *stats {
@@ -57,6 +60,7 @@ func newStats() *stats {
 		})
 	}
 	return &stats{
+		queueTime:    histogram("queue_seconds", "Time from publishing a mark in Redis to its turn to be written, behind all that came before it."),
 		pulseTime:    histogram("pulse_seconds", "Time from writing a pulse to its acknowledgement."),
 		redisTime:    histogram("redis_seconds", "Time from publishing a mark in Redis to getting it from there."),
 		takeoverTime: histogram("takeover_seconds", "Time from the last leader's last pulse to this bridge's first one."),
@@ -80,10 +84,13 @@ func (s *stats) register(reg prometheus.Registerer, b *Bridge) {
 			return 0
 		}
 	}
-	reg.MustRegister(s.pulseTime, s.redisTime, s.takeoverTime)
+	reg.MustRegister(s.pulseTime, s.redisTime, s.queueTime, s.takeoverTime)
 	counter("received_total", "Messages taken from Redis, also while standing by.", nil, &s.received)
+	counter("received_bytes_total", "Bytes of the payloads taken from Redis, also while standing by.", nil, &s.receivedBytes)
 	counter("stored_total", "Messages acknowledged by the stream.", nil, &s.stored)
+	counter("stored_bytes_total", "Bytes of the payloads acknowledged by the stream.", nil, &s.storedBytes)
 	counter("live_total", "Messages of history=off channels sent to nodes.", nil, &s.live)
+	counter("live_bytes_total", "Bytes of the payloads of history=off channels sent to nodes.", nil, &s.liveBytes)
 	counter("gap_marks_total", "Gap marks acknowledged by the stream.", nil, &s.marks)
 	for d := range drops {
 		counter("dropped_total", "Messages not mirrored, by reason.", prometheus.Labels{"reason": d.String()}, &s.dropped[d])
@@ -97,8 +104,12 @@ func (s *stats) register(reg prometheus.Registerer, b *Bridge) {
 	gauge("in_flight_messages", "Messages under way to the stream.", func() float64 { return float64(s.inFlight.Load()) })
 	gauge("queue_messages", "Messages waiting for the stream, or kept while standing by.", func() float64 { n, _ := b.queue.load(); return float64(n) })
 	gauge("queue_bytes", "Bytes waiting for the stream, or kept while standing by.", func() float64 { _, n := b.queue.load(); return float64(n) })
+	gauge("max_queue_bytes", "Bytes that may wait for the stream: BRIDGE_QUEUE_BYTES.", func() float64 { return float64(b.queue.max) })
 	gauge("leading", "1 while this bridge writes to the stream.", flag(func() bool { s := b.leader.state.Load(); return s.leads && s.trouble == nil }))
 	gauge("standby_hot", "1 while this bridge could take over exactly where the leader stops.", flag(func() bool { return b.leader.state.Load().hot }))
 	gauge("redis_connected", "1 while subscribed to Redis.", flag(b.source.linked))
 	gauge("nats_connected", "1 while connected to NATS.", flag(b.nc.IsConnected))
+	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "sluice_bridge_nats_reconnects_total", Help: "Times the connection to NATS was made again.",
+	}, func() float64 { return float64(b.nc.Stats().Reconnects) }))
 }

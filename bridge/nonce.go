@@ -64,8 +64,9 @@ func (n *nonces) publish(ctx context.Context, c *redis.Client, log *slog.Logger)
 	}
 }
 
-// came notes that a nonce came back.
-func (n *nonces) came(text string, s *stats) {
+// came notes that a nonce came back, and tells when this bridge has sent it: the zero
+// time if it has not.
+func (n *nonces) came(text string, s *stats) (sent time.Time) {
 	n.mu.Lock()
 	at, own := n.sent[text]
 	delete(n.sent, text)
@@ -73,6 +74,7 @@ func (n *nonces) came(text string, s *stats) {
 	if own {
 		s.redisTime.Observe(time.Since(at).Seconds())
 	}
+	return at
 }
 
 // overdue tells that Redis took a nonce and did not send it on.

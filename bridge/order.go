@@ -3,6 +3,7 @@ package bridge
 import (
 	"strconv"
 	"strings"
+	"time"
 )
 
 // order tells where in Redis' order a message stands. All subscribers of one Redis
@@ -22,7 +23,8 @@ type order struct {
 // anchor is a nonce and its place in the order.
 type anchor struct {
 	nonce string
-	at    uint64 // messages before it
+	at    uint64    // messages before it
+	sent  time.Time // by this bridge; zero if another one has
 }
 
 // maxAnchors bounds the nonces remembered. At one a second it is how long a leader
@@ -43,7 +45,7 @@ func (o *order) add(nonce string) *anchor {
 		delete(o.anchors, o.recent[0])
 		o.recent = o.recent[1:]
 	}
-	a := &anchor{nonce, o.count}
+	a := &anchor{nonce: nonce, at: o.count}
 	o.anchors[nonce] = a
 	o.recent = append(o.recent, nonce)
 	return a

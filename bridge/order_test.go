@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -53,7 +54,7 @@ func (b *modelled) deliver(redis []string, n int) {
 		case "refused":
 			b.queue.pass()
 		default:
-			b.queue.nonce(what)
+			b.queue.nonce(what, time.Time{})
 		}
 	}
 }
@@ -158,17 +159,17 @@ func TestTakeoversWithoutANetwork(t *testing.T) {
 // A nonce that comes twice names no place.
 func TestNonceTwice(t *testing.T) {
 	q := newQueue(1 << 20)
-	q.nonce("a")
+	q.nonce("a", time.Time{})
 	q.push(message{})
 	if err := q.stored("a+1"); err != nil {
 		t.Fatal(err)
 	}
-	q.nonce("a")
+	q.nonce("a", time.Time{})
 	if err := q.stored("a+1"); err == nil {
 		t.Error("a position relative to it is taken")
 	}
 	for i := range maxAnchors + 1 {
-		q.nonce(fmt.Sprint("b", i))
+		q.nonce(fmt.Sprint("b", i), time.Time{})
 	}
 	if n := len(q.order.anchors); n > maxAnchors {
 		t.Errorf("%d nonces are remembered", n)
@@ -185,11 +186,11 @@ func TestNonceTwice(t *testing.T) {
 func TestStandbyMemoryIsBounded(t *testing.T) {
 	const bound = 1 << 20
 	q := newQueue(bound)
-	q.nonce("a")
+	q.nonce("a", time.Time{})
 	for i := range 3600 * 100 { // an hour of 100 a second
 		q.push(message{subject: "some.channel", payload: "some text of a message"})
 		if i%100 == 0 {
-			q.nonce(fmt.Sprint("n", i))
+			q.nonce(fmt.Sprint("n", i), time.Time{})
 		}
 		if n, bytes := q.load(); bytes > bound || cap(q.list) > 4*bound/overhead || n > bound/overhead {
 			t.Fatalf("%d messages, %d bytes, room for %d", n, bytes, cap(q.list))
@@ -218,7 +219,7 @@ func TestStandbyMemoryIsBounded(t *testing.T) {
 func TestQueueCorners(t *testing.T) {
 	begin := func(max int64) *queue {
 		q := newQueue(max)
-		q.nonce("a")
+		q.nonce("a", time.Time{})
 		return q
 	}
 	t.Run("a leader that had no room has a hole in what it keeps", func(t *testing.T) {

@@ -99,11 +99,15 @@ func (q *queue) tell(m *wire.Mark) {
 	q.append(message{subject: wire.GapToken, mark: m, place: position{at: q.order.count}})
 }
 
-// nonce notes that one came from Redis.
-func (q *queue) nonce(text string) {
+// nonce notes that one came from Redis, sent by this bridge at a time or, if that is
+// zero, by another.
+func (q *queue) nonce(text string, sent time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	a := q.order.add(text)
+	if a != nil {
+		a.sent = sent
+	}
 	m := message{nonce: a, broken: a == nil, place: position{at: q.order.count}}
 	if last := q.last(); last != nil && (last.nonce != nil || last.broken) {
 		*last = m // nothing stands between them

@@ -37,9 +37,9 @@ const (
 // and must not block.
 type sink interface {
 	take(channel, payload string)
-	nonce(text string) // came on wire.MarkChannel
-	up(again bool)     // before the first message of a link; again: after one that was lost
-	down()             // it is lost
+	nonce(text string, sent time.Time) // came on wire.MarkChannel; sent is zero if it is not this bridge's
+	up(again bool)                     // before the first message of a link; again: after one that was lost
+	down()                             // it is lost
 	leading() bool
 }
 
@@ -176,8 +176,7 @@ func (s *source) message(m *redis.Message) {
 	case m.Channel != wire.MarkChannel:
 		s.take(m)
 	case wire.ValidEpoch(m.Payload):
-		s.nonces.came(m.Payload, s.stats)
-		s.sink.nonce(m.Payload)
+		s.sink.nonce(m.Payload, s.nonces.came(m.Payload, s.stats))
 	}
 }
 

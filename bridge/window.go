@@ -32,14 +32,6 @@ func (w *window) pop() {
 	}
 }
 
-// dropTo takes out what has a number up to n and tells how many those were.
-func (w *window) dropTo(n uint64) (dropped int) {
-	for ; w.len() > 0 && w.at(0).number <= n; dropped++ {
-		w.pop()
-	}
-	return dropped
-}
-
 // renumber gives all messages numbers that go on from *number.
 func (w *window) renumber(number *uint64) {
 	for i := range w.len() {

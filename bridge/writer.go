@@ -162,6 +162,10 @@ func (l *leader) reach(m *message) {
 	switch {
 	case m.nonce != nil:
 		l.place.anchor, l.cut = m.nonce, false
+		if sent := m.nonce.sent; !sent.IsZero() {
+			l.waited = time.Since(sent)
+			l.stats.queueTime.Observe(l.waited.Seconds())
+		}
 	case m.broken:
 		l.cut = true
 	}
@@ -187,6 +191,7 @@ func (l *leader) sendPulse(w *wireMsg) error {
 	}
 	p := l.newPulse(l.term, l.epoch, false)
 	p.Leaving = l.farewell
+	p.Waited, l.waited = l.waited, 0
 	keep := p.Time.Sub(l.kept) >= l.keepEvery || l.farewell
 	if keep {
 		l.kept = p.Time
@@ -208,6 +213,7 @@ func (l *leader) sendAll(w *wireMsg, batch []message) (err error) {
 		case m.live:
 			if err == nil && l.nc.Publish(w.liveOf(m), bytesOf(m.payload)) == nil {
 				l.stats.live.Add(1)
+				l.stats.liveBytes.Add(uint64(len(m.payload)))
 			} else {
 				l.stats.dropped[noNATS].Add(1)
 			}
@@ -236,7 +242,11 @@ func (l *leader) send(w *wireMsg, m *message) error {
 		// With what is true now: when all is sent again sequences are others, and
 		// after the stream was lost the epoch, too.
 		m.pulse.Epoch, m.pulse.Term, m.pulse.Digest = l.epoch, l.term, l.digest.Take()
-		m.pulse.Time = time.Now().UTC() // a later one in the stream is never older
+		now := time.Now().UTC()
+		if m.pulse.Waited > 0 {
+			m.pulse.Waited += now.Sub(m.pulse.Time)
+		}
+		m.pulse.Time = now // a later one in the stream is never older
 	case m.mark != nil:
 		m.mark.Epoch, m.mark.Term = l.epoch, l.term
 		l.digest.Add(m.subject, m.seq)
