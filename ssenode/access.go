@@ -94,7 +94,8 @@ func said(params []param) map[string][]string {
 	return m
 }
 
-// identify finds out whom a request acts for.
+// identify finds out whom a request acts for. While it is not known what is revoked,
+// no token counts.
 func (n *Node) identify(ctx *fasthttp.RequestCtx, params []param) (*auth.Identity, error) {
 	if !n.guard.On() {
 		return nil, nil
@@ -116,5 +117,9 @@ func (n *Node) identify(ctx *fasthttp.RequestCtx, params []param) (*auth.Identit
 			}
 		}
 	}
-	return n.guard.Identify(&c, origin.SiteOf(h))
+	id, err := n.guard.Identify(&c, origin.SiteOf(h))
+	if id != nil && !n.knowsRevoked() {
+		return nil, errNotRead // it is sent away, and comes back
+	}
+	return id, err
 }

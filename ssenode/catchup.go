@@ -12,7 +12,7 @@ const chunk = 64 << 10
 // fetched.
 func (s *session) catchUp() {
 	l := s.loop
-	if s.given == 0 && len(s.rest) > 0 && s.poll() == nil && s.upToDate() && s.advances() {
+	if s.given == 0 && len(s.rest) > 0 && len(s.next) == 0 && s.poll() == nil && s.upToDate() && s.advances() {
 		s.rest = s.position(slices.Clip(s.rest)) // its first, in one write with its greeting
 	}
 	for !s.closed && s.behind {
@@ -31,6 +31,8 @@ func (s *session) catchUp() {
 				return
 			}
 			s.begin()
+			continue
+		case s.overdue() && s.skip():
 			continue
 		case s.replaying:
 			if !s.replay() {
@@ -60,6 +62,24 @@ func (s *session) catchUp() {
 		if len(frames) == 0 && upTo == l.n && m == nil {
 			s.current()
 			return
+		}
+		if s.ranked && s.full != 0 && len(frames) > 0 {
+			k := leading(frames)
+			if k == 0 {
+				some, done := s.overtake()
+				if some || !done {
+					clear(frames)
+				}
+				if !done {
+					return
+				}
+				if some {
+					continue
+				}
+			} else if k < len(frames) {
+				clear(frames[k:])
+				frames, upTo = frames[:k], frames[k-1].n
+			}
 		}
 		// What was held back for a while comes after newer ones, also to who gets all
 		// of them now.
@@ -99,29 +119,34 @@ func (s *session) upToDate() bool {
 
 // current ends catching up.
 func (s *session) current() {
-	s.behind, s.slow, s.lag = false, false, nil
+	changes := s.changes
+	s.behind, s.lag = false, nil
 	delete(s.loop.behind, s)
 	if !s.unsettled && s.given == 0 {
 		s.beat(nil) // its first position
+	}
+	for _, c := range changes {
+		s.change(c)
 	}
 	s.polled()
 }
 
 // writeRest returns false when the socket takes no more, or the session closed.
 func (s *session) writeRest() bool {
-	if len(s.rest) == 0 {
-		return true
-	}
-	n, err := s.sock.Write(s.rest)
-	if err != nil {
-		s.loop.drop(s, clientGone, err)
-		return false
-	}
-	s.loop.stats.out(0, n)
-	if s.rest = s.rest[n:]; len(s.rest) == 0 {
+	for s.refill(); len(s.rest) > 0; s.refill() {
+		n, err := s.sock.Write(s.rest)
+		if err != nil {
+			s.loop.drop(s, clientGone, err)
+			return false
+		}
+		s.loop.stats.out(0, n)
+		if s.rest = s.rest[n:]; len(s.rest) > 0 {
+			s.noteFull()
+			return false
+		}
 		s.rest = nil
 	}
-	return s.rest == nil
+	return true
 }
 
 // write gives frames; it returns false when the socket took only a part.
@@ -147,14 +172,23 @@ func (s *session) write(frames []*frame) bool {
 			s.cutAt(rest[:k], n)
 			return false
 		}
-		s.passed(rest[:k])
+		s.wrote(rest[:k])
 		rest = rest[k:]
 	}
 	return true
 }
 
-// lose tells the client of a loss before anything else.
+// lose tells the client of a loss of its own before anything else.
 func (s *session) lose(lost *loss) {
+	if lost == nil {
+		return
+	}
+	s.noteLoss(&s.loop.stats.diary, lost)
+	s.say(lost)
+}
+
+// say is lose for a loss that others have, too.
+func (s *session) say(lost *loss) {
 	if lost == nil {
 		return
 	}
@@ -168,7 +202,7 @@ func (s *session) lose(lost *loss) {
 		}
 		return
 	}
-	s.rest = append(slices.Clip(s.rest), text...)
+	s.behindRest(text)
 }
 
 // tell tells the client of a mark, if it is affected.
@@ -176,7 +210,7 @@ func (s *session) tell(m *mark) {
 	lost := s.lossOf(m.reason, m.affects)
 	if lost != nil {
 		lost.to = m.seq
-		s.lose(lost)
+		s.say(lost)
 	}
 }
 
@@ -184,13 +218,15 @@ func (s *session) tell(m *mark) {
 func (s *session) afterRestart() {
 	r := &s.loop.restarted
 	s.cursor = r.n
-	s.start, s.replaying, s.waiting, s.told = nil, false, false, nil
+	s.start, s.replaying, s.waiting, s.told, s.ahead = nil, false, false, nil, ahead{}
 	lost := s.lossOf(gapRecreated, anyTopic)
-	lost.to = r.seq
-	s.seq, s.given, s.first, s.back, s.whole = r.seq, 0, r.seq, 0, r.seq
+	if lost != nil { // it may have no channel at all by now
+		lost.to = r.seq
+	}
+	s.seq, s.given, s.first, s.back, s.whole, s.resumed = r.seq, 0, r.seq, 0, r.seq, false
 	// What was written since is in the stream, and may not have been sent here.
 	s.replayFrom(r.seq)
-	s.lose(lost)
+	s.say(lost)
 }
 
 // missed collects the next frames after the session's cursor over all its
@@ -203,7 +239,7 @@ func (s *session) missed(dst []*frame, upTo uint64) (frames []*frame, through ui
 		first := len(dst)
 		t.mu.Lock()
 		var more, ok bool
-		dst, more, ok = t.ring.after(dst, max(s.cursor, s.told[int32(i)]), upTo, chunk)
+		dst, more, ok = t.ring.after(dst, s.doneUpTo(i, s.cursor), upTo, chunk)
 		history := !t.literal || !t.live
 		if !ok || history && t.ring.known == 0 {
 			if history {
@@ -221,6 +257,7 @@ func (s *session) missed(dst []*frame, upTo uint64) (frames []*frame, through ui
 			continue
 		}
 		t.mu.Unlock()
+		s.loop.stats.read(fromRing, len(dst)-first)
 		if more {
 			upTo = min(upTo, dst[len(dst)-1].n)
 		}
@@ -236,6 +273,21 @@ func (s *session) missed(dst []*frame, upTo uint64) (frames []*frame, through ui
 	return dst, upTo, nil
 }
 
+// doneUpTo is the number, from n on, up to which nothing of the i-th subscription is to
+// come to a session that goes by numbers: it was told that it is lost, or had it out of
+// turn.
+func (s *session) doneUpTo(i int, n uint64) uint64 {
+	return max(n, s.told[int32(i)], s.liveDone(i))
+}
+
+// liveDone is likewise what a session had out of turn, of a channel without history.
+func (s *session) liveDone(i int) uint64 {
+	if t := s.subs[i].topic; len(s.places) > 0 && t.literal && t.live {
+		return s.places[t.subject()].n
+	}
+	return 0
+}
+
 // byNumbers tells whether a session that is behind goes on by numbers from its cursor.
 func (s *session) byNumbers() bool { return s.behind && !s.replaying && s.start == nil && !s.early }
 
@@ -246,7 +298,11 @@ func (s *session) goBySequence() {
 	s.replays()
 	s.pos = s.seq
 	for k := range s.subs {
-		s.progress[k].at = max(s.subs[k].replayed, s.seq)
+		x := &s.subs[k]
+		s.progress[k].at = max(x.replayed, s.seq)
+		if x.topic.literal {
+			s.progress[k].at = max(s.progress[k].at, s.places[x.topic.subject()].seq)
+		}
 	}
 }
 

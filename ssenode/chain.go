@@ -8,6 +8,7 @@ import (
 
 	"sluice/shared/channel"
 	"sluice/shared/event"
+	"sluice/shared/route"
 	"sluice/shared/wire"
 )
 
@@ -118,9 +119,15 @@ func (d *dispatcher) message(t *topic, m *nats.Msg, now time.Time) {
 	if before := number(m.Header, wire.HeaderLastSequence); before > have || seq < c.tail {
 		// A hole; or, of a pattern, after something later, as it can come when the
 		// stream gets another leader.
+		if t.settled.Load() != 0 { // else no id has vouched for it
+			d.hole()
+		}
 		d.relearn([]*topic{t})
 		d.keep(c, m)
 		return
+	}
+	if seq < d.newest && t.settled.Load() != 0 {
+		d.hole() // late: ids of other channels have vouched for it
 	}
 	c.note(subject, seq)
 	d.event(t, subject, seq, m.Data, now)
@@ -140,10 +147,10 @@ func (d *dispatcher) event(t *topic, subject string, seq uint64, data []byte, no
 	if seq < d.newest {
 		id = wire.ID{} // a client's position must not go back
 	}
-	d.emit(t, subject, seq, id, data, r.Format, now)
+	d.emit(t, subject, seq, id, data, r, now)
 }
 
-func (d *dispatcher) emit(t *topic, subject string, seq uint64, id wire.ID, data []byte, format event.Format, now time.Time) {
+func (d *dispatcher) emit(t *topic, subject string, seq uint64, id wire.ID, data []byte, r *route.Route, now time.Time) {
 	wrap := t.wraps.Load() > 0
 	old := seq != 0 && seq < d.newest
 	if l := d.last; l != nil && seq != 0 && l.seq == seq && l.subject == subject && (l.idLen == 0) == (id.Seq == 0) && (l.wrapped != nil || !wrap) {
@@ -152,7 +159,7 @@ func (d *dispatcher) emit(t *topic, subject string, seq uint64, id wire.ID, data
 		d.give(t, &f, now)
 		return
 	}
-	f, why := encode(t, subject, seq, id, data, format, wrap)
+	f, why := encode(t, subject, seq, id, data, r, wrap)
 	if f == nil {
 		d.stats.dropped[why].Add(1)
 		return
@@ -161,8 +168,8 @@ func (d *dispatcher) emit(t *topic, subject string, seq uint64, id wire.ID, data
 	d.give(t, f, now)
 }
 
-// encode makes the frame of a message; nil when there is nothing to deliver.
-func encode(t *topic, subject string, seq uint64, id wire.ID, data []byte, format event.Format, wrap bool) (*frame, dropReason) {
+// encode makes the frame of a message of a channel with that route; nil when there is nothing to deliver.
+func encode(t *topic, subject string, seq uint64, id wire.ID, data []byte, r *route.Route, wrap bool) (*frame, dropReason) {
 	var name string
 	if wrap || !t.literal { // a literal one was checked when it was subscribed
 		var err error
@@ -170,7 +177,7 @@ func encode(t *topic, subject string, seq uint64, id wire.ID, data []byte, forma
 			return nil, badSubject
 		}
 	}
-	ev, err := event.Parse(data, format)
+	ev, err := event.Parse(data, r.Format)
 	if err != nil {
 		return nil, notEnvelope
 	}
@@ -185,7 +192,7 @@ func encode(t *topic, subject string, seq uint64, id wire.ID, data []byte, forma
 		}
 	}
 	f := newFrame(id, ev, name, wrap)
-	f.seq, f.subject, f.criteria = seq, subject, criteria
+	f.seq, f.subject, f.criteria, f.priority = seq, subject, criteria, r.Priority
 	return f, 0
 }
 

@@ -48,7 +48,8 @@ func (d *dispatcher) check(why string) {
 		d.again = true
 		return
 	}
-	d.checking, d.flooded = true, false
+	d.doubt(time.Now()) // before ids are withheld, and not of those given after that
+	d.checking, d.flooded, d.doubts.vouching = true, false, false
 	// Ids are withheld until a pulse has been checked later: something may be missing,
 	// and another server may not have heard of our subscriptions yet.
 	d.tell(func(l *loop) { l.withhold(true) })
@@ -188,8 +189,16 @@ func (d *dispatcher) probe() {
 		defer cancel()
 		p, seq, err := d.history.lastPulse(ctx)
 		if err == nil && (seq > head || p.Epoch != epoch) {
+			select {
+			case <-time.After(patience): // it may be on its way, or wait here already
+			case <-d.work.Done():
+				return
+			}
 			d.call(d.work, func() {
 				if d.head.Load() < seq || d.epochNow() != p.Epoch {
+					if d.head.Load() == head {
+						d.hole() // with the connection well; restart forgets it
+					}
 					d.check("no pulse came for a while")
 				}
 			})

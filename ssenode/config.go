@@ -38,10 +38,12 @@ type Settings struct {
 	Endpoints   Endpoints     `desc:"further paths with channels by template, e.g. /getBillStatus=billStatusChannel"`
 	MaxChannels int           `split_words:"true" default:"256" desc:"channels and patterns on one connection"`
 	Heartbeat   time.Duration `default:"30s" desc:"at most this long between two heartbeats, 0: none"`
+	MaxAge      time.Duration `split_words:"true" default:"0s" desc:"streams are closed when they are so old, jittered by a fifth, so that new nodes fill; 0: never"`
 	Retry       time.Duration `default:"2s" desc:"how long a browser waits before it reconnects, jittered by a quarter"`
 	Linger      time.Duration `default:"5s" desc:"how long a subscription outlives its last client"`
 	HeadTimeout time.Duration `split_words:"true" default:"10s" desc:"time a client has to send its request"`
 	StuckAfter  time.Duration `split_words:"true" default:"60s" desc:"a client that takes nothing for so long is closed"`
+	BehindAfter time.Duration `split_words:"true" default:"5s" desc:"a client that is behind for so long skips the priority=low channels to their newest"`
 	RingBytes   int64         `split_words:"true" default:"1048576" desc:"recent events kept for a channel, in bytes"`
 	RingTotal   int64         `split_words:"true" default:"268435456" desc:"recent events kept for all channels, in bytes"`
 	RingAge     time.Duration `split_words:"true" default:"30s" desc:"recent events are kept for so long"`
@@ -74,6 +76,7 @@ func (c *Config) Validate() error {
 		{"SSENODE_LINGER", s.Linger, 0},
 		{"SSENODE_HEAD_TIMEOUT", s.HeadTimeout, time.Millisecond},
 		{"SSENODE_STUCK_AFTER", s.StuckAfter, engine.TickEvery},
+		{"SSENODE_BEHIND_AFTER", s.BehindAfter, engine.TickEvery},
 		{"SSENODE_RING_AGE", s.RingAge, engine.TickEvery},
 		{"SSENODE_DRAIN_DELAY", s.DrainDelay, 0},
 		{"SSENODE_DRAIN_TIME", s.DrainTime, 0},
@@ -82,8 +85,16 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("%s=%s: want at least %s", d.key, d.val, d.min)
 		}
 	}
-	if s.Heartbeat != 0 && s.Heartbeat < engine.TickEvery {
-		return fmt.Errorf("SSENODE_HEARTBEAT=%s: want 0 (none) or at least %s", s.Heartbeat, engine.TickEvery)
+	for _, d := range []struct {
+		key           string
+		val, min, max time.Duration
+	}{
+		{"SSENODE_HEARTBEAT", s.Heartbeat, engine.TickEvery, 24 * time.Hour}, // a list for each tick of it
+		{"SSENODE_MAX_AGE", s.MaxAge, time.Second, 365 * 24 * time.Hour},
+	} {
+		if d.val != 0 && (d.val < d.min || d.val > d.max) {
+			return fmt.Errorf("%s=%s: want 0 (none) or %s to %s", d.key, d.val, d.min, d.max)
+		}
 	}
 	for _, n := range []struct {
 		key           string

@@ -33,6 +33,7 @@ type dispatcher struct {
 	history *history
 	learner *learner
 	fetcher *fetcher
+	taps    taps
 	calls   chan func()   // run on the dispatcher's goroutine
 	kick    chan struct{} // capacity 1: the connection may have been made anew
 
@@ -67,6 +68,7 @@ type dispatcher struct {
 	doubted    time.Time           // when a pulse was last doubted
 	unsettled  map[*topic]struct{} // whose place is known, and that wait for a pulse
 	throttled  throttled
+	doubts     doubts
 	rings      ringLog
 	out        [][]op // by loop
 	outSize    []int64
@@ -79,9 +81,11 @@ func newDispatcher(n *Node, h *hub) *dispatcher {
 	d := &dispatcher{
 		hub: h, stats: n.stats, log: n.log, history: n.history, epoch: &n.epoch,
 		ringBytes: n.cfg.SSENode.RingBytes, ringTotal: n.cfg.SSENode.RingTotal, ringAge: n.cfg.SSENode.RingAge,
-		calls: make(chan func()), found: make(chan struct{}), unsettled: map[*topic]struct{}{},
+		taps:  taps{out: make(chan tapReport, tapQueue)},
+		calls: make(chan func()), found: make(chan struct{}), unsettled: map[*topic]struct{}{}, doubts: newDoubts(),
 	}
 	d.marks.Store(new([]*mark))
+	d.doubts.publish = n.tellDoubt
 	d.learner = &learner{d: d, kick: make(chan struct{}, 1)}
 	h.fresh = d.learner.add
 	return d
@@ -127,6 +131,9 @@ func (d *dispatcher) run(ctx context.Context) {
 			clear(batch)
 		case <-d.kick:
 			d.dispatch(nil)
+		case x := <-d.doubts.queue:
+			d.heardDoubt(x)
+			d.flush()
 		case f := <-d.calls:
 			d.hub.mu.RLock()
 			f()
@@ -163,6 +170,8 @@ func (d *dispatcher) tick(now time.Time) {
 	d.hub.sweep(now)
 	d.fetcher.expire(now)
 	d.forgetMarks(now)
+	d.taps.expire(now)
+	d.tellAgain(now)
 	if now.Sub(d.pulsed) > silentAfter && !d.checking && d.hub.nc.IsConnected() {
 		d.pulsed = now
 		d.probe()
@@ -170,14 +179,20 @@ func (d *dispatcher) tick(now time.Time) {
 }
 
 func (d *dispatcher) dispatch(batch []*nats.Msg) {
-	d.stats.messages.Add(uint64(len(batch)))
 	now := time.Now()
+	system, bytes := 0, 0
 	d.hub.mu.RLock()
 	d.watch()
 	for _, m := range batch {
-		d.receive(m, now)
+		bytes += len(m.Data)
+		if d.receive(m, now) {
+			system++
+		}
 	}
 	d.hub.mu.RUnlock()
+	d.stats.messages.Add(uint64(len(batch) - system))
+	d.stats.system.Add(uint64(system))
+	d.stats.bytesIn.Add(uint64(bytes))
 	d.flush()
 }
 
@@ -203,18 +218,25 @@ func (d *dispatcher) watch() {
 	}
 }
 
-// receive handles one message in its order.
-func (d *dispatcher) receive(m *nats.Msg, now time.Time) {
+// receive handles one message in its order. It tells whether it is one of the bridge
+// to the nodes, which every node gets.
+func (d *dispatcher) receive(m *nats.Msg, now time.Time) (system bool) {
 	switch m.Sub {
 	case d.system[0]:
 		d.pulse(m)
+		return true
 	case d.system[1]:
 		d.gapMark(m)
-	default:
-		if t := d.hub.topicOf(m); t != nil { // else of a subscription that has ended
+		return true
+	}
+	if t := d.hub.topicOf(m); t != nil { // else of a subscription that has ended
+		if d.taps.list.Load() != nil {
+			d.tapped(t, m, now)
+		} else {
 			d.message(t, m, now)
 		}
 	}
+	return false
 }
 
 // give gives a frame its number and hands it on.

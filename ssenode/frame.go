@@ -10,6 +10,7 @@ import (
 
 	"sluice/shared/channel"
 	"sluice/shared/event"
+	"sluice/shared/route"
 	"sluice/shared/wire"
 )
 
@@ -24,7 +25,9 @@ type frame struct {
 	idLen   int    // bytes of the id line at the beginning of both forms
 	binary  bool   // the data is base64 of the payload
 	old     bool   // something with a higher sequence went out before
-	key     uint64 // see ring
+	// priority is the channel's, whatever it was subscribed by.
+	priority route.Priority
+	key      uint64 // see ring
 	// criteria tell which clients get it, nil: all.
 	criteria *event.Criteria
 }

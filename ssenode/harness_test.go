@@ -230,18 +230,10 @@ func runNode(t testing.TB, cfg Config, log *slog.Logger) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := n.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
 	t.Cleanup(func() {
-		cancel()
-		wg.Wait()
 		until(t, "nothing is counted any more", func() bool { return n.gate.Open() == 0 })
 	})
+	embedded.TestRun(t, n.Run)
 	return n
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/shared/wire"
 )
@@ -36,10 +37,42 @@ type history struct {
 	name   string        // of the stream
 	prefix string        // of all its subjects
 	asked  atomic.Uint64 // requests made
+	failed atomic.Uint64 // of them, that were not answered as they should be
+	took   prometheus.Histogram
 }
 
-func newHistory(nc *nats.Conn, s wire.Stream) *history {
-	return &history{nc: nc, name: s.Name, prefix: s.Log()}
+func newHistory(nc *nats.Conn, s wire.Stream) *history { return historyOf(nc, s.Name, s.Log()) }
+
+// historyOf is for any stream.
+func historyOf(nc *nats.Conn, name, prefix string) *history {
+	return &history{nc: nc, name: name, prefix: prefix, took: newHistogram("history_request_seconds",
+		"Time from a request made to the stream to the end of its answer.")}
+}
+
+func (h *history) register(reg prometheus.Registerer) {
+	for name, v := range map[string]struct {
+		help string
+		n    *atomic.Uint64
+	}{
+		"history_requests_total":       {"Requests made to the stream.", &h.asked},
+		"history_request_errors_total": {"Requests made to the stream that it did not answer, or refused.", &h.failed},
+	} {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sluice_ssenode_" + name, Help: v.help},
+			func() float64 { return float64(v.n.Load()) }))
+	}
+	reg.MustRegister(h.took)
+}
+
+// ask counts a request; what it returns is called at its end.
+func (h *history) ask() func(*error) {
+	h.asked.Add(1)
+	began := time.Now()
+	return func(err *error) {
+		h.took.Observe(time.Since(began).Seconds())
+		if *err != nil && !errors.Is(*err, errNothing) {
+			h.failed.Add(1)
+		}
+	}
 }
 
 // record is a message of the stream.
@@ -92,7 +125,7 @@ func (h *history) many(ctx context.Context, req getRequest, each func(record)) (
 		return nil, fmt.Errorf("read from stream %s: %w", h.name, err)
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // fails only once the connection is closed
-	h.asked.Add(1)
+	defer h.ask()(&err)
 	if err := h.nc.PublishRequest("$JS.API.DIRECT.GET."+h.name, inbox, body); err != nil {
 		return nil, fmt.Errorf("read from stream %s: %w", h.name, err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"sluice/shared/control"
 	"sluice/shared/worker"
 	"sluice/ssenode/auth"
 	"sluice/ssenode/limits"
@@ -80,15 +81,19 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 			name = ""
 		}
 		r, err := n.admit(ctx, name, templates)
+		if err != nil {
+			n.noteRefusal(ctx, err)
+		}
 		var over *limits.Over
 		switch {
 		case isStream && n.endForGood(ctx, err):
-		case errors.Is(err, auth.ErrNoKeys) || errors.As(err, &over):
+		case errors.Is(err, auth.ErrNoKeys) || errors.Is(err, errNotRead) || errors.As(err, &over):
 			n.sendAway(ctx, !isStream, err)
 		case err != nil:
 			n.refuse(ctx, err)
 		case !isStream && !ctx.IsHead():
 			n.servePoll(ctx, r)
+			return // it counts until its answer is written: see limits.Conn.Wait
 		default:
 			n.open(ctx, r)
 			if ctx.Hijacked() { // it is a stream's now
@@ -99,6 +104,18 @@ func (n *Node) serve(ctx *fasthttp.RequestCtx) {
 	case path == "/refresh":
 		if n.allow(ctx, "POST, OPTIONS") {
 			n.serveRefresh(ctx)
+		}
+	case path == "/subscribe" || path == "/unsubscribe":
+		if n.allow(ctx, "POST, OPTIONS") {
+			n.serveChange(ctx, path[1:])
+		}
+	case path == "/presence":
+		if n.allow(ctx, "GET, HEAD, OPTIONS") {
+			n.servePresence(ctx)
+		}
+	case strings.HasPrefix(path, "/clients/"):
+		if n.allow(ctx, "GET, HEAD, OPTIONS") {
+			n.serveClients(ctx, path[len("/clients/"):])
 		}
 	case file != nil:
 		if n.allow(ctx, "GET, HEAD, OPTIONS") {
@@ -122,6 +139,18 @@ type problem struct {
 	Channel  *string   `json:"channel,omitempty"` // the empty one has a name, too
 	ClientID string    `json:"clientId,omitempty"`
 	Origin   string    `json:"origin,omitempty"`
+}
+
+// failed answers a request of the API that cannot be served: errors that may pass by
+// 503.
+func (n *Node) failed(ctx *fasthttp.RequestCtx, err error) {
+	for _, passing := range []error{auth.ErrNoKeys, errNotRead, control.ErrAway, control.ErrBusy, errIncomplete, errBehind, errUnknownPlace} {
+		if errors.Is(err, passing) {
+			n.sendAway(ctx, true, err)
+			return
+		}
+	}
+	n.refuse(ctx, err)
 }
 
 func (n *Node) answer(ctx *fasthttp.RequestCtx, status int, body any) {

@@ -74,13 +74,7 @@ func (h *hub) join(want []channel.Pattern, s *session) (n uint64, wait []chan st
 			err = e
 			break
 		}
-		if t.refs++; t.refs == 1 {
-			h.busy++
-		}
-		t.byLoop[s.loop.index].sessions++
-		if s.wrap {
-			t.wraps.Add(1)
-		}
+		h.joinLocked(t, s.loop, s.wrap)
 		s.subs = append(s.subs, sub{topic: t})
 		if isNew {
 			fresh = append(fresh, t)
@@ -99,6 +93,68 @@ func (h *hub) join(want []channel.Pattern, s *session) (n uint64, wait []chan st
 		h.fresh(t)
 	}
 	return n, wait, nil
+}
+
+func (h *hub) joinLocked(t *topic, l *loop, wrap bool) {
+	if t.refs++; t.refs == 1 {
+		h.busy++
+	}
+	t.byLoop[l.index].sessions++
+	if wrap {
+		t.wraps.Add(1)
+	}
+}
+
+func (h *hub) leaveLocked(t *topic, l *loop, wrap bool) {
+	t.refs--
+	t.byLoop[l.index].sessions--
+	if wrap {
+		t.wraps.Add(-1)
+	}
+	if t.refs == 0 {
+		h.busy--
+		t.idle = time.Now().Add(h.linger).UnixNano()
+		h.idle = append(h.idle, t)
+	}
+}
+
+// hold is join for who will be a client of the topic on that loop: what is numbered
+// above n comes to the loop until release.
+func (h *hub) hold(p channel.Pattern, l *loop) (t *topic, n uint64, ready chan struct{}, err error) {
+	h.mu.Lock()
+	t, isNew, err := h.topicLocked(p)
+	if err != nil {
+		h.mu.Unlock()
+		return nil, 0, nil, err
+	}
+	h.joinLocked(t, l, false)
+	n, ready = h.n, *t.ready.Load()
+	h.mu.Unlock()
+	if isNew {
+		h.fresh(t)
+	}
+	return t, n, ready, nil
+}
+
+// release is the reverse of hold.
+func (h *hub) release(t *topic, l *loop) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.leaveLocked(t, l, false)
+}
+
+// joinOne makes the session a client of one more topic, which is held.
+func (h *hub) joinOne(t *topic, s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.joinLocked(t, s.loop, s.wrap)
+}
+
+// leaveOne is the reverse of joinOne.
+func (h *hub) leaveOne(t *topic, s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.leaveLocked(t, s.loop, s.wrap)
 }
 
 func (h *hub) topicLocked(p channel.Pattern) (t *topic, isNew bool, err error) {
@@ -124,6 +180,7 @@ func (h *hub) topicLocked(p channel.Pattern) (t *topic, isNew bool, err error) {
 		t.live = h.routes.Any(p, func(r *route.Route) bool { return r.History.Off })
 		t.throttles = h.routes.Any(p, func(r *route.Route) bool { return r.Throttle > 0 })
 	}
+	t.ranks = ranksOf(t, h.routes)
 	t.sub, err = h.nc.ChanSubscribe(h.stream.Live()+subject, h.inbox)
 	if err != nil {
 		return nil, false, fmt.Errorf("subscribe %q: %w", t.name(), err)
@@ -141,17 +198,7 @@ func (h *hub) leave(s *session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := range s.subs {
-		t := s.subs[i].topic
-		t.refs--
-		t.byLoop[s.loop.index].sessions--
-		if s.wrap {
-			t.wraps.Add(-1)
-		}
-		if t.refs == 0 {
-			h.busy--
-			t.idle = time.Now().Add(h.linger).UnixNano()
-			h.idle = append(h.idle, t)
-		}
+		h.leaveLocked(s.subs[i].topic, s.loop, s.wrap)
 	}
 }
 

@@ -119,6 +119,12 @@ func (u *upstream) late(name, payload string, seq, before uint64) {
 // after something later of b: seq. The replay goes on with learn.
 func lateOfA(t *testing.T, change func(*Config)) (u *upstream, n *Node, s *sseclient.Stream, seq uint64, learn func()) {
 	t.Helper()
+	return lateOfAHeld(t, change, func(*Node) {})
+}
+
+// lateOfAHeld is lateOfA, with something done before the replay begins.
+func lateOfAHeld(t *testing.T, change func(*Config), before func(*Node)) (u *upstream, n *Node, s *sseclient.Stream, seq uint64, learn func()) {
+	t.Helper()
 	u = newUpstream(t)
 	n = startNode(t, u, change)
 	s = open(t, n, "/events?channel=a&channel=b&channel=c")
@@ -129,6 +135,7 @@ func lateOfA(t *testing.T, change func(*Config)) (u *upstream, n *Node, s *ssecl
 	seq = u.lose("a", "late")
 	u.publish("b", "on")
 	want(t, s, "", "on")
+	before(n)
 	learn = beginAnew(t, n, "c")
 	u.late("a", "late", seq, first)
 	return u, n, s, seq, learn
@@ -203,6 +210,20 @@ func TestLateAndGoneWhileReplaying(t *testing.T) {
 	long := strings.Repeat("x", 1500)
 	u.publish("a", long)
 	has(t, n, "a", u.publish("a", "last"))
+	learn()
+	wants(t, s, "late", long, "last")
+}
+
+// And gone from the ring already when the replay begins, as the loop is far behind.
+func TestLateAndGoneBeforeReplaying(t *testing.T) {
+	gate := make(chan struct{})
+	u, n, s, _, learn := lateOfAHeld(t, func(c *Config) { c.SSENode.RingBytes, c.SSENode.Loops = 1000, 1 }, func(n *Node) {
+		n.loops[0].ask(func() { <-gate })
+	})
+	long := strings.Repeat("x", 1500)
+	u.publish("a", long)
+	has(t, n, "a", u.publish("a", "last"))
+	close(gate)
 	learn()
 	wants(t, s, "late", long, "last")
 }

@@ -24,12 +24,12 @@ func (h *history) end(ctx context.Context) (record, error) {
 }
 
 // leaderGet reads one message from the stream's leader.
-func (h *history) leaderGet(ctx context.Context, req getRequest) (record, error) {
+func (h *history) leaderGet(ctx context.Context, req getRequest) (_ record, err error) {
 	// An answer that was lost with the connection must not be waited for.
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	body, _ := json.Marshal(req) // strings and numbers
-	h.asked.Add(1)
+	defer h.ask()(&err)
 	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+h.name, body)
 	if err != nil {
 		return record{}, fmt.Errorf("read from the leader of stream %s: %w", h.name, err)
@@ -132,9 +132,9 @@ func (h *history) leaderLasts(ctx context.Context, subjects []string, head uint6
 
 // counts reads how many messages each subject of a pattern has, from the leader.
 // It fails when there are more subjects than one answer holds (100,000).
-func (h *history) counts(ctx context.Context, subject string) (map[string]int, error) {
+func (h *history) counts(ctx context.Context, subject string) (_ map[string]int, err error) {
 	body, _ := json.Marshal(map[string]string{"subjects_filter": h.prefix + subject}) // a string
-	h.asked.Add(1)
+	defer h.ask()(&err)
 	m, err := h.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+h.name, body)
 	if err != nil {
 		return nil, fmt.Errorf("count messages of stream %s: %w", h.name, err)

@@ -286,6 +286,38 @@ func TestLimitRates(t *testing.T) {
 	if n.gate.Refused(limits.Attempts) == 0 {
 		t.Error("none was counted")
 	}
+	// A connection that came too soon is not refused for good.
+	conn, err := net.Dial("tcp", n.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { conn.Close() }()
+	r := bufio.NewReader(conn)
+	poll := func() int {
+		_ = conn.SetDeadline(time.Now().Add(wait))
+		if _, err := io.WriteString(conn, "GET /poll?channel=x&timeout=0 HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	until(t, "one comes too soon", func() bool {
+		if poll() == 429 {
+			return true
+		}
+		conn.Close()
+		if conn, err = net.Dial("tcp", n.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		r = bufio.NewReader(conn)
+		return false
+	})
+	until(t, "it may ask later", func() bool { return poll() == 200 })
 	// Further requests for streams on one connection are attempts, too.
 	many := strings.Repeat("GET /events?channel=%zz HTTP/1.1\r\nHost: x\r\n\r\n", 20)
 	until(t, "a connection may try", func() bool { return strings.HasPrefix(raw(t, n, many), "HTTP/1.1 400") })

@@ -1,7 +1,8 @@
 package ssenode
 
 import (
-	"math"
+	"cmp"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,8 +42,13 @@ type loop struct {
 	marks     *atomic.Pointer[[]*mark] // of the stream, the node's
 	heartbeat time.Duration
 	stuck     time.Duration
-	retry     time.Duration
-	leeway    time.Duration // of tokens' ends
+	// behindAfter is SSENODE_BEHIND_AFTER.
+	behindAfter time.Duration
+	retry       time.Duration
+	leeway      time.Duration // of tokens' ends
+	maxAge      time.Duration // 0: none
+	began       time.Time     // when it was made
+	seed        maphash.Seed  // of lifetimes
 	// revocations are nil without authentication.
 	revocations *auth.Revocations
 	clients     *clients // by their ids
@@ -54,9 +60,11 @@ type loop struct {
 	ending bool  // nothing is queued any more
 	room   *sync.Cond
 
-	guarded atomic.Bool // there are early sessions
+	guarded atomic.Bool // there are early sessions, or orders
 
 	drainFrom, drainTo atomic.Int64 // Unix nanoseconds, 0: not draining
+
+	late atomic.Int64 // how many sessions were behind at the last tick
 
 	// Owned by the loop goroutine.
 	sessions   turns
@@ -71,6 +79,7 @@ type loop struct {
 	forgotten  uint64                  // number of the newest mark no longer in told
 	restarted  struct{ n, seq uint64 } // the last restart of the stream, and its first pulse
 	early      []*session              // that joined at a number that is not posted yet
+	orders     []*order                // likewise: changes of sessions' channels
 	fresh      []*session              // that are not settled
 	withholds  bool                    // nobody is settled
 	polls      []*session              // that got something
@@ -81,6 +90,7 @@ type loop struct {
 	dirty      []*localTopic // topics with frames in the batch in work
 	touched    []touched     // sessions with several subscriptions in the batch
 	scratch    []*frame
+	urgent     []*frame // likewise, for what goes out of turn
 	reach      reach
 	joined     []byte
 	// spareShares are those not in use.
@@ -92,9 +102,10 @@ func newLoop(i int, e engine.Loop, n *Node) *loop {
 	l := &loop{
 		index: i, engine: e, hub: n.hub, stats: n.stats, fetcher: n.fetcher,
 		nodeEpoch: &n.epoch, marks: &n.dispatch.marks,
-		heartbeat: s.Heartbeat, stuck: s.StuckAfter, retry: s.Retry, leeway: s.JWT.Leeway,
+		heartbeat: s.Heartbeat, stuck: s.StuckAfter, behindAfter: s.BehindAfter, retry: s.Retry, leeway: s.JWT.Leeway,
+		maxAge: s.MaxAge, began: time.Now(), seed: maphash.MakeSeed(),
 		clients:  newClients(),
-		sessions: newTurns(int(s.Heartbeat / engine.TickEvery)),
+		sessions: newTurns(int(cmp.Or(s.Heartbeat, unspoken*engine.TickEvery) / engine.TickEvery)),
 		behind:   map[*session]struct{}{},
 	}
 	if n.guard.On() {
@@ -239,7 +250,7 @@ func (l *loop) later(s *session, n uint64) {
 // goOn lets sessions begin for which the loop is far enough now: no frame from
 // before they joined can come any more.
 func (l *loop) goOn() {
-	if len(l.early) == 0 {
+	if len(l.early) == 0 && len(l.orders) == 0 {
 		return
 	}
 	early := l.early
@@ -250,8 +261,9 @@ func (l *loop) goOn() {
 		}
 		s.catchUp()
 	}
-	l.guarded.Store(len(l.early) > 0)
-	if len(l.early) == 0 {
+	l.carryOut()
+	l.guarded.Store(len(l.early)+len(l.orders) > 0)
+	if len(l.early)+len(l.orders) == 0 {
 		return
 	}
 	// A post that came before it was guarded has woken nobody.
@@ -269,17 +281,20 @@ func (l *loop) drop(s *session, r reason, cause error) {
 	if s.closed {
 		return
 	}
+	stream := s.poll() == nil
+	if stream {
+		s.noteClose(&l.stats.diary, r, cause)
+		l.stats.closed(r) // first: who has read to the end of a stream finds it counted
+	}
 	s.closed, s.behind = true, true
 	s.sock.Close()
 	if s.lag != nil {
-		s.rest = nil
+		s.rest, s.next = nil, nil
 	}
 	l.leaving = append(l.leaving, s)
-	if s.poll() != nil {
-		return
+	if stream {
+		l.stats.debugClose(s, r, cause)
 	}
-	l.stats.closed(r)
-	l.stats.debugClose(s, r, cause)
 }
 
 func (l *loop) bury() {
@@ -295,6 +310,7 @@ func (l *loop) bury() {
 			s.subs[k].topic.byLoop[l.index].local.remove(s, k)
 		}
 		l.hub.leave(s)
+		s.forgetChanges()
 		s.subs = nil
 	}
 	l.leaving = l.leaving[:0]
@@ -303,6 +319,7 @@ func (l *loop) bury() {
 // Tick does what depends on time: heartbeats, stuck clients, the drain.
 func (l *loop) Tick(now time.Time) {
 	l.ticks++
+	l.late.Store(int64(len(l.behind)))
 	if l.heartbeat > 0 {
 		l.beat()
 	}
@@ -316,7 +333,11 @@ func (l *loop) Tick(now time.Time) {
 	}
 	l.expire(now)
 	l.evict()
+	if l.maxAge > 0 {
+		l.retire(now)
+	}
 	if from := l.drainFrom.Load(); from != 0 {
+		l.bury() // whoever has left just now is part of the share that is due
 		l.drain(from, l.drainTo.Load(), now.UnixNano())
 	}
 	l.bury()
@@ -329,30 +350,6 @@ func (l *loop) beat() {
 	for _, s := range l.sessions.due(l.ticks) {
 		if !s.behind {
 			s.beat(heartbeatText)
-		}
-	}
-}
-
-// drain closes as many sessions as are due by now, each told to come back after
-// a time of its own: the share of the time that is left is the share that stays.
-func (l *loop) drain(from, to, now int64) {
-	l.drainTotal = max(l.drainTotal, l.sessions.n)
-	left := 0
-	if from < to && now < to {
-		left = int(math.Ceil(float64(l.drainTotal) * float64(to-now) / float64(to-from)))
-	}
-	excess := l.sessions.n - left
-	for _, list := range l.sessions.lists {
-		for _, s := range list[:min(len(list), max(0, excess))] {
-			if s.poll() != nil {
-				s.endPoll()
-				continue
-			}
-			if !s.behind {
-				s.giveControl(appendRetry(nil, l.retry))
-			}
-			l.drop(s, drained, nil)
-			excess--
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 func newTopics(t *testing.T, n int) (*dispatcher, []*topic) {
 	t.Helper()
 	d := &dispatcher{
-		hub: &hub{topics: map[string]*topic{}, routes: &route.Table{}}, stats: &stats{},
+		hub: &hub{topics: map[string]*topic{}, routes: &route.Table{}}, stats: newStats(nil),
 		unsettled: map[*topic]struct{}{}, epoch: &atomic.Pointer[string]{},
 	}
 	d.learner = &learner{d: d, kick: make(chan struct{}, 1)}

@@ -28,8 +28,8 @@ type mark struct {
 	// subjects that lost something; none means any.
 	subjects []string
 	live     bool // only channels without history lost something
-	// since is, of a marked pulse, the last pulse before it that is certain. Such
-	// a mark is only for ids between the two.
+	// since is, of a marked pulse, or where something was found missing, the last pulse
+	// before it that is certain. Such a mark is only for ids between the two (doubt.go).
 	since uint64
 	at    time.Time
 }
@@ -46,6 +46,9 @@ func (m *mark) affects(t *topic) bool {
 	}
 	return slices.ContainsFunc(m.subjects, t.pattern.MatchSubject)
 }
+
+// doubts tells whether the id may vouch for what its client never got.
+func (m *mark) doubts(seq uint64) bool { return m.since != 0 && m.since < seq && seq < m.seq }
 
 // gapMark handles a gap mark as it comes live.
 func (d *dispatcher) gapMark(m *nats.Msg) {
@@ -66,21 +69,27 @@ func markOf(w wire.Mark, seq uint64) *mark {
 
 // mark tells all clients of the mark, in its place, unless it is known already.
 func (d *dispatcher) mark(m *mark) {
+	if m.since != 0 {
+		d.addDoubt(m)
+		return
+	}
 	if m.seq != 0 {
-		list := *d.marks.Load()
-		if slices.ContainsFunc(list, func(have *mark) bool { return have.seq == m.seq }) {
+		if slices.ContainsFunc(*d.marks.Load(), func(have *mark) bool { return have.since == 0 && have.seq == m.seq }) {
 			return
 		}
-		i, _ := slices.BinarySearchFunc(list, m.seq, func(have *mark, seq uint64) int { return cmp.Compare(have.seq, seq) })
-		d.setMarks(slices.Insert(slices.Clone(list), i, m))
-	}
-	if m.since != 0 {
-		return
+		d.keepMark(m)
 	}
 	d.markTail = max(d.markTail, m.seq)
 	d.hub.n++
 	m.n = d.hub.n
 	d.tell(func(l *loop) { l.mark(m) })
+}
+
+// keepMark remembers a mark of the stream for who comes back.
+func (d *dispatcher) keepMark(m *mark) {
+	list := *d.marks.Load()
+	i, _ := slices.BinarySearchFunc(list, m.seq, func(have *mark, seq uint64) int { return cmp.Compare(have.seq, seq) })
+	d.setMarks(slices.Insert(slices.Clone(list), i, m))
 }
 
 // markLive tells clients of channels without history that these may have lost

@@ -16,7 +16,8 @@ import (
 // stats counts what a node does; loops and the dispatcher add to it, Prometheus
 // reads it.
 type stats struct {
-	log *slog.Logger
+	log   *slog.Logger
+	diary diary
 
 	connects    atomic.Uint64
 	closes      [reasons]atomic.Uint64
@@ -24,7 +25,9 @@ type stats struct {
 	handshakes  atomic.Uint64 // of TLS, that failed
 	nobody      [len(auth.Codes)]atomic.Uint64
 	forbidden   atomic.Uint64
-	messages    atomic.Uint64
+	messages    atomic.Uint64 // of channels
+	system      atomic.Uint64 // pulses and gap marks
+	bytesIn     atomic.Uint64
 	events      atomic.Uint64
 	bytes       atomic.Uint64
 	dropped     [drops]atomic.Uint64
@@ -33,12 +36,42 @@ type stats struct {
 	polls       atomic.Uint64 // long polls begun
 	checks      atomic.Uint64 // comparisons with the stream
 	relearned   atomic.Uint64 // topics begun anew
+	doubts      atomic.Uint64 // told to other nodes
 	slow        atomic.Uint64 // times the inbox was about full
 	asked       atomic.Uint64 // by nodes
 	refusedAsks [len(askRefusals)]atomic.Uint64
 	refreshed   atomic.Uint64 // streams of which POST /refresh was told here
 	ignored     [ignorances]atomic.Uint64
-	gapEvents   [len(gapReasons)]atomic.Uint64
+	// Channels that were added to streams of this node, or taken away.
+	subscribed, unsubscribed atomic.Uint64
+	liveRefused              [liveRefusals]atomic.Uint64
+	gapEvents                [len(gapReasons)]atomic.Uint64
+	reads                    [sources]atomic.Uint64
+	timings
+}
+
+func newStats(log *slog.Logger) *stats {
+	s := &stats{log: log, timings: newTimings()}
+	s.diary.begin()
+	return s
+}
+
+// source is where the missed events were that a client was given.
+type source uint8
+
+const (
+	fromRing   source = iota // recent ones, in memory
+	fromStream               // fetched from the stream, for this client or another
+	sources
+)
+
+func (s source) String() string { return [sources]string{"ring", "stream"}[s] }
+
+// read counts that n events of a topic were found there.
+func (s *stats) read(from source, n int) {
+	if n > 0 {
+		s.reads[from].Add(1)
+	}
 }
 
 // askRefusals are why a node does not do what it is asked, in the order of
@@ -70,6 +103,7 @@ func registerGate(reg *prometheus.Registry, g *limits.Gate) {
 	}
 	gauge("pending_connections", "Connections that wait for a request now.", g.Waiting)
 	gauge("limited_connections", "Streams and polls now, as SSENODE_MAX_CONNECTIONS counts them.", g.Open)
+	gauge("max_connections", "Streams and polls that the node takes: SSENODE_MAX_CONNECTIONS, or fewer where it may not open as many files.", g.Most)
 	gauge("limited_addresses", "Addresses of which something is counted now.", g.Known)
 }
 
@@ -119,7 +153,7 @@ func (s *stats) debugClose(sess *session, r reason, cause error) {
 	}
 }
 
-func (s *stats) register(reg prometheus.Registerer, h *hub, asked *atomic.Uint64) {
+func (s *stats) register(reg prometheus.Registerer, h *hub) {
 	counter := func(name, help string, labels prometheus.Labels, v *atomic.Uint64) {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "sluice_ssenode_" + name, Help: help, ConstLabels: labels,
@@ -138,7 +172,9 @@ func (s *stats) register(reg prometheus.Registerer, h *hub, asked *atomic.Uint64
 		counter("unauthorized_total", "Requests without a token that counts, by code.", prometheus.Labels{"code": string(code)}, &s.nobody[i])
 	}
 	counter("forbidden_total", "Requests for more than their bearer may have.", nil, &s.forbidden)
-	counter("messages_in_total", "Messages received from NATS.", nil, &s.messages)
+	counter("messages_in_total", "Messages received from NATS, by kind.", prometheus.Labels{"kind": "event"}, &s.messages)
+	counter("messages_in_total", "Messages received from NATS, by kind.", prometheus.Labels{"kind": "system"}, &s.system)
+	counter("bytes_in_total", "Bytes of the payloads of messages received from NATS.", nil, &s.bytesIn)
 	counter("events_out_total", "Events written to clients.", nil, &s.events)
 	counter("bytes_out_total", "Bytes written to streams.", nil, &s.bytes)
 	for d := range drops {
@@ -148,12 +184,20 @@ func (s *stats) register(reg prometheus.Registerer, h *hub, asked *atomic.Uint64
 		counter("gaps_total", "Gap events written to clients, by reason.", prometheus.Labels{"reason": reason}, &s.gapEvents[i])
 	}
 	counter("polls_total", "Long polls begun.", nil, &s.polls)
-	counter("history_requests_total", "Requests made to the stream.", nil, asked)
+	for from := range sources {
+		counter("catch_up_reads_total", "Times that missed events of a channel or pattern were found for a client, by where.", prometheus.Labels{"source": from.String()}, &s.reads[from])
+	}
 	counter("checks_total", "Comparisons with the stream.", nil, &s.checks)
+	counter("doubts_total", "Times that ids given here were found to vouch for a message that was missing, which all nodes were told.", nil, &s.doubts)
 	counter("relearned_total", "Channels and patterns that missed something, or may have, and were begun anew from the stream.", nil, &s.relearned)
 	counter("slow_consumer_total", "Times that messages came faster than the node could take them.", nil, &s.slow)
 	counter("routes_mismatch_total", "Pulses of a bridge with other ROUTES.", nil, &s.routes)
 	counter("refreshed_total", "Streams, on all nodes, that got a newer token by a request to this one.", nil, &s.refreshed)
+	counter("subscribed_total", "Channels added to live streams of this node.", nil, &s.subscribed)
+	counter("unsubscribed_total", "Channels taken from live streams of this node.", nil, &s.unsubscribed)
+	for r := range s.liveRefused {
+		counter("subscribe_refused_total", "Changes that live streams of this node did not take, by reason.", prometheus.Labels{"reason": liveRefusal(r).String()}, &s.liveRefused[r])
+	}
 	counter("control_requests_total", "Requests of nodes, this one included, that came over NATS.", nil, &s.asked)
 	for i, why := range askRefusals {
 		counter("control_refused_total", "Requests of nodes that were not done, by reason.", prometheus.Labels{"reason": why}, &s.refusedAsks[i])
@@ -170,6 +214,10 @@ func (s *stats) register(reg prometheus.Registerer, h *hub, asked *atomic.Uint64
 		}
 		return 0
 	})
+	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "sluice_ssenode_nats_reconnects_total", Help: "Times the connection to NATS was made again.",
+	}, func() float64 { return float64(h.nc.Stats().Reconnects) }))
+	s.timings.register(reg)
 }
 
 // registerControl is register for what nodes ask each other, and for revocations.

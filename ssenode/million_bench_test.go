@@ -146,7 +146,7 @@ func newPaper(b *testing.B, clients int) *paper {
 	cfg.NATS.URL = "nats://" + p.proxy.Addr()
 	cfg.SSENode.Name, cfg.SSENode.Linger = "n1", time.Hour
 	log := embedded.TestLog(b)
-	p.n = &Node{cfg: cfg, log: log, stats: &stats{log: log}, done: make(chan struct{}), engine: newPaperEngine()}
+	p.n = &Node{cfg: cfg, log: log, stats: newStats(log), done: make(chan struct{}), engine: newPaperEngine()}
 	var err error
 	if p.n.guard, err = auth.New(&p.n.cfg.SSENode.Settings, log); err != nil {
 		b.Fatal(err)

@@ -31,6 +31,9 @@ func streamHead(cors string) []byte {
 // that takes nothing, so that it is the node that closes and counts it.
 const kernelPatience = 5 * time.Second
 
+// timestamps is how times are written on a stream.
+const timestamps = "2006-01-02T15:04:05.000Z07:00"
+
 // connectedEvent is the data of the first event on a stream, and of no other.
 type connectedEvent struct {
 	ClientID  string   `json:"clientId"`
@@ -79,6 +82,7 @@ func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct
 	if s.cursor, wait, err = n.hub.join(r.want, s); err != nil {
 		return nil, nil, err
 	}
+	s.subs[0].born = l.bornNow()
 	if !n.dispatch.started.Load() {
 		wait = append(wait, n.dispatch.found)
 	}
@@ -87,7 +91,7 @@ func (n *Node) join(r *request, poll *collector) (s *session, wait []chan struct
 	s.seq, s.whole = s.first, s.first
 	for i := range s.subs {
 		t := s.subs[i].topic
-		s.owing = s.owing || t.throttles
+		s.owing, s.ranked = s.owing || t.throttles, s.ranked || t.ranks != 0
 	}
 	return s, wait, nil
 }
@@ -242,7 +246,7 @@ func (n *Node) adopt(s *session, r *request, greeting []byte) {
 func (n *Node) handOver(s *session, r *request, greeting []byte) {
 	s.rest = appendControl(greeting, wire.ID{}, "connected", connectedEvent{
 		ClientID: r.clientID, Channels: printables(r.channels), Patterns: printables(r.patterns),
-		Node: n.cfg.SSENode.Name, Timestamp: time.Now().UTC().Format("2006-01-02T15:04:05.000Z07:00"),
+		Node: n.cfg.SSENode.Name, Timestamp: time.Now().UTC().Format(timestamps),
 	})
 	if !s.loop.adopt(s) {
 		s.sock.Close()

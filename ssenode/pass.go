@@ -34,12 +34,20 @@ func (n *Node) newPass(id *auth.Identity, attributes auth.Attributes) *pass {
 	if id == nil && attributes == (auth.Attributes{}) {
 		return nil
 	}
-	p := &pass{bearer: n.guard.Bearer(id), due: endless, until: endless, attributes: attributes}
-	if id != nil && !id.Until.IsZero() && id.Until.Before(time.Unix(0, endless)) {
+	p := &pass{bearer: n.guard.Bearer(id), due: endless, until: endOf(id), attributes: attributes}
+	if p.ends() {
 		lead := min(expiringBefore, time.Until(id.Until)/2)
-		p.due, p.until = id.Until.Add(-lead).UnixNano(), id.Until.UnixNano()
+		p.due = id.Until.Add(-lead).UnixNano()
 	}
 	return p
+}
+
+// endOf is when a token ends, in Unix nanoseconds, or endless.
+func endOf(id *auth.Identity) int64 {
+	if id == nil || id.Until.IsZero() || !id.Until.Before(time.Unix(0, endless)) {
+		return endless
+	}
+	return id.Until.UnixNano()
 }
 
 // ends tells whether it has an end.

@@ -145,10 +145,11 @@ func TestSessionSize(t *testing.T) {
 func TestNothingIsTold(t *testing.T) {
 	var log embedded.Lines
 	u := newUpstream(t)
-	n := guarded(t, u, func(s *Settings) { s.HeadTimeout = 200 * time.Millisecond })
+	n := guarded(t, u, func(s *Settings) { s.HeadTimeout = time.Second })
 	cfg := n.cfg // the same again, with a log of its own
-	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	logger := log.Logger(slog.LevelDebug)
 	n = runNode(t, cfg, logger)
+	until(t, "it knows what is revoked", n.revoker.ready.Load)
 	logger.Info("settings", "config", cfg, "node", fmt.Sprintf("%+v %#v", cfg, cfg))
 	good := hs(t)
 	s := open(t, n, "/events?channel=x"+query(good))

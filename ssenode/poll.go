@@ -41,8 +41,10 @@ type pollEvent struct {
 type collector struct {
 	answer  pollAnswer // to be read once done
 	size    int
-	atOnce  bool // also without an event
-	revoked bool // the answer is not to be given: its token does not count any more
+	at      uint64 // highest sequence taken
+	until   uint64 // the answer goes on up to there, however long it is: see session.resume
+	atOnce  bool   // also without an event
+	revoked bool   // the answer is not to be given: its token does not count any more
 	once    sync.Once
 	done    chan struct{}
 }
@@ -57,13 +59,17 @@ func (c *collector) Write(p []byte) (int, error) { return len(p), nil }
 // Close ends the poll.
 func (c *collector) Close() { c.once.Do(func() { close(c.done) }) }
 
+// full tells whether the answer has no room for more.
+func (c *collector) full() bool { return c.size > pollBytes && c.at >= c.until }
+
 // take adds frames to the answer; it returns how many it had room for, at least
 // one.
 func (c *collector) take(frames []*frame, s *session) int {
 	for i, f := range frames {
-		if c.size > pollBytes {
+		if c.full() {
 			return i
 		}
+		c.at = max(c.at, f.seq)
 		e, err := f.polled(s.loop.epoch, s.vouches(f))
 		if err != nil {
 			continue
@@ -98,8 +104,7 @@ func (s *session) polled() {
 	if c == nil || s.closed || s.waiting || s.behind && s.start != nil {
 		return
 	}
-	full := c.size > pollBytes
-	if full || !s.behind && !s.unsettled && (c.atOnce || len(c.answer.Events) > 0 || c.answer.Gap != nil) {
+	if c.full() || !s.behind && !s.unsettled && (c.atOnce || len(c.answer.Events) > 0 || c.answer.Gap != nil) {
 		s.endPoll()
 	}
 }

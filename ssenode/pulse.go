@@ -1,6 +1,7 @@
 package ssenode
 
 import (
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -46,8 +47,12 @@ func (d *dispatcher) pulse(m *nats.Msg) {
 		return // told by the stream already
 	}
 	d.compareRoutes(p.Routes)
-	behind, mark, err := d.behind(p.Digest)
-	switch before := number(m.Header, wire.HeaderLastSequence); {
+	behind, missed, err := d.behind(p.Digest)
+	before := number(m.Header, wire.HeaderLastSequence) // less than head, or 0, when the last one has expired
+	if missed || before > head || slices.ContainsFunc(behind, func(t *topic) bool { return t.settled.Load() != 0 }) {
+		d.hole() // here, for a check moves the head
+	}
+	switch {
 	case err != nil:
 		d.log.Warn("digest of a pulse not understood", "error", err)
 		d.check("digest not understood")
@@ -55,15 +60,16 @@ func (d *dispatcher) pulse(m *nats.Msg) {
 		d.markLive(gapDropped)
 		d.check("marked pulse")
 	case before != head:
-		// before is 0 when the last one has expired.
 		d.check("missed a pulse")
-	case mark:
+	case missed:
 		d.check("missed a gap mark")
 	default:
 		if len(behind) > 0 {
 			d.log.Debug("messages were stored and not sent", "topics", len(behind))
 			d.relearn(behind)
 		}
+		d.doubt(d.pulsed)
+		d.doubts.vouching = true
 		d.headTime, d.term = p.Time, p.Term
 		for _, t := range d.hub.wild.all {
 			if t.chain.learned {
@@ -72,6 +78,7 @@ func (d *dispatcher) pulse(m *nats.Msg) {
 		}
 		d.settle(seq)
 		d.verified(seq)
+		d.timed(&p)
 	}
 }
 
@@ -109,6 +116,7 @@ func (d *dispatcher) compareRoutes(hash string) {
 // verified notes that everything up to the sequence is here and was given out.
 func (d *dispatcher) verified(seq uint64) {
 	d.head.Store(seq)
+	d.stats.knows()
 	n := d.hub.n
 	d.tell(func(l *loop) { l.verify(seq, n) })
 }
@@ -153,7 +161,13 @@ func (d *dispatcher) restart(c *checked) {
 	}
 	d.epoch.Store(&epoch)
 	d.head.Store(head)
-	d.newest, d.markTail, d.last, d.pulses = 0, 0, nil, nil
+	d.stats.knows()
+	d.newest, d.markTail, d.last = 0, 0, nil
+	d.pulses = slices.DeleteFunc(d.pulses, func(m *nats.Msg) bool {
+		p, err := wire.ParsePulse(m.Data)
+		return err != nil || p.Epoch != epoch
+	})
+	d.doubts.since, d.doubts.own = 0, nil
 	d.life.Add(1)
 	for _, m := range marks {
 		if m.since == 0 {

@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"sluice/shared/channel"
+	"sluice/shared/control"
 	"sluice/shared/wire"
 	"sluice/ssenode/auth"
 )
@@ -41,12 +42,8 @@ func (n *Node) serveRefresh(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	ask, err := n.refreshOf(&q)
-	if errors.Is(err, auth.ErrNoKeys) {
-		n.sendAway(ctx, true, err)
-		return
-	}
 	if err != nil {
-		n.refuse(ctx, err)
+		n.failed(ctx, err)
 		return
 	}
 	answers, err := n.asker.Ask(context.Background(), wire.VerbRefresh, ask)
@@ -55,12 +52,7 @@ func (n *Node) serveRefresh(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	var sum wire.Refreshed
-	for _, a := range answers.List {
-		var one wire.Refreshed
-		if err := wire.DecodeControl(a.Body, &one); err != nil {
-			answers.Complete = false
-			continue
-		}
+	for _, one := range control.Bodies[wire.Refreshed](&answers) {
 		add(&sum, &one)
 	}
 	n.stats.refreshed.Add(uint64(sum.Connections))
@@ -87,6 +79,9 @@ func (n *Node) refreshOf(q *refreshRequest) (*wire.Refresh, error) {
 	ask := &wire.Refresh{ClientID: q.ClientID}
 	if !n.guard.On() {
 		return ask, nil
+	}
+	if !n.knowsRevoked() {
+		return nil, errNotRead
 	}
 	// From the body alone, which no page can send for another's user.
 	id, err := n.guard.Identify(&auth.Carrier{Query: []string{q.Token}}, auth.Site{})
@@ -188,6 +183,14 @@ func (s *session) denied(granted []channel.Pattern) *topic {
 	for i := range s.subs {
 		if t := s.subs[i].topic; !t.pattern.CoveredBy(granted) {
 			return t
+		}
+	}
+	if s.lag == nil {
+		return nil
+	}
+	for _, c := range s.changes { // that it will have
+		if c.topic != nil && !c.topic.pattern.CoveredBy(granted) {
+			return c.topic
 		}
 	}
 	return nil

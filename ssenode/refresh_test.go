@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -228,12 +229,9 @@ func TestRefreshOpen(t *testing.T) {
 	}
 }
 
-// A node that does not answer is not passed over in silence: the client is told to
-// try again if its streams may be there. Without NATS nobody can be asked.
-func TestRefreshIncomplete(t *testing.T) {
-	u := newUpstream(t)
-	n := guarded(t, u, nil)
-	acquainted(t, n)
+// frozenPeer lets the node know of another one that answers nothing.
+func frozenPeer(t testing.TB, u *upstream, n *Node) {
+	t.Helper()
 	hello, err := wire.EncodeControl(wire.Hello{Version: wire.ControlVersion, ID: "frozen", Name: "frozen"})
 	if err != nil {
 		t.Fatal(err)
@@ -242,13 +240,20 @@ func TestRefreshIncomplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the frozen one is known", func() bool { count, _ := n.asker.Nodes(); return count == 2 })
+}
+
+// A node that does not answer is not passed over in silence: the client is told to
+// try again if its streams may be there. Without NATS nobody can be asked.
+func TestRefreshIncomplete(t *testing.T) {
+	u := newUpstream(t)
+	n := guarded(t, u, nil)
+	acquainted(t, n)
+	frozenPeer(t, u, n)
 	if got := post(t, n, "/refresh", refreshBody("anna", hs(t))); got.status != 503 || got.header.Get("Retry-After") != "1" {
 		t.Errorf("nobody here: %+v", got)
 	}
 	open(t, n, "/events?channel=x&clientId=anna"+query(hs(t)))
-	if err := u.nc.Publish(u.names.Hellos(), hello); err != nil {
-		t.Fatal(err)
-	}
+	frozenPeer(t, u, n) // it says so now and then
 	if got := post(t, n, "/refresh", refreshBody("anna", hs(t))); got.body != `{"success":true,"connections":1,"complete":false}`+"\n" {
 		t.Errorf("one here: %+v", got)
 	}
@@ -298,18 +303,29 @@ func TestService(t *testing.T) {
 	ends(t, s)
 
 	// No more at once than are bounded, and none stays in work.
-	a.service.inWork.Add(mostInWork)
-	b.service.inWork.Add(mostInWork)
+	a.service.inWork[wire.VerbRefresh].Add(mostInWork)
+	b.service.inWork[wire.VerbRefresh].Add(mostInWork)
 	f(`{"v":1,"body":{"clientId":"nobody","claims":{}}}`, wire.RefusedBusy)
 	until(t, "both have counted", func() bool {
 		return a.stats.refusedAsks[2].Load() == 1 && b.stats.refusedAsks[2].Load() == 1
 	})
+	// Other verbs are not hindered.
+	if got, err := b.asker.Ask(t.Context(), wire.VerbClients, wire.Clients{ClientID: "anna"}); err != nil || !got.Complete {
+		t.Errorf("%+v %v", got, err)
+	}
 	for _, n := range []*Node{a, b} {
-		if left := n.service.inWork.Add(-mostInWork); left != 0 {
+		if left := n.service.inWork[wire.VerbRefresh].Add(-mostInWork); left != 0 {
 			t.Errorf("%d are in work", left)
 		}
 	}
 
+	for _, n := range []*Node{a, b} {
+		until(t, "NATS has counted the last one, after it was answered", func() bool {
+			list := n.service.micro.Stats().Endpoints
+			i := slices.IndexFunc(list, func(e *micro.EndpointStats) bool { return e.Name == wire.VerbRefresh })
+			return i >= 0 && list[i].NumErrors == 4
+		})
+	}
 	subject, err := micro.ControlSubject(micro.StatsVerb, "sluice-ssenode", "")
 	if err != nil {
 		t.Fatal(err)
@@ -332,7 +348,8 @@ func TestService(t *testing.T) {
 			t.Fatal(err)
 		}
 		seen[stats.Metadata["node"]] = true
-		if len(stats.Endpoints) != 1 || stats.Endpoints[0].Subject != "sluice.ctl.node.refresh" || stats.Endpoints[0].NumErrors != 4 {
+		i := slices.IndexFunc(stats.Endpoints, func(e *micro.EndpointStats) bool { return e.Subject == "sluice.ctl.node.refresh" })
+		if len(stats.Endpoints) != len(wire.Verbs) || i < 0 || stats.Endpoints[i].NumErrors != 4 {
 			t.Errorf("stats %s", m.Data)
 		}
 	}

@@ -186,12 +186,27 @@ func (s *session) beginAnew() {
 		}
 		if t := s.subs[i].topic; t.literal && !t.live {
 			// Of one channel it is known; what comes of it late then is after its place.
-			t.mu.Lock()
-			at = min(at, t.ring.lastUpTo(l.n, at))
-			t.mu.Unlock()
+			at = min(at, s.lastOf(i))
 		}
 		s.progress[i].at = max(s.subs[i].replayed, at)
 	}
+}
+
+// lastOf is the sequence of the newest message of the i-th subscription, a channel, that
+// the loop was given: by the ring, unless that has forgotten already what the loop has yet
+// to get.
+func (s *session) lastOf(i int) uint64 {
+	l, t := s.loop, s.subs[i].topic
+	t.mu.Lock()
+	last, ok := t.ring.lastUpTo(l.n)
+	t.mu.Unlock()
+	switch lt := t.on(l); {
+	case ok:
+		return last
+	case lt.lastN > l.restarted.n:
+		return lt.last
+	}
+	return max(s.subs[i].replayed, s.first) // none since there are clients
 }
 
 // unsettle withholds the session's ids until all its topics are settled.

@@ -19,7 +19,12 @@ func (s *session) replay() bool {
 	if s.first == 0 {
 		return s.orient()
 	}
-	frames, r, lost := s.step(l.scratch[:0])
+	if s.ranked && s.full != 0 {
+		if some, done := s.replayHigh(); some || !done {
+			return done
+		}
+	}
+	frames, r, lost := s.step(l.scratch[:0], 0)
 	l.scratch = frames[:0]
 	switch {
 	case lost != nil:
@@ -31,7 +36,7 @@ func (s *session) replay() bool {
 		return true
 	}
 	for _, m := range *l.marks.Load() {
-		if m.seq <= s.pos || m.n > s.cursor || m.seq > r.through || s.lossOf("", m.affects) == nil {
+		if m.since != 0 || m.seq <= s.pos || m.n > s.cursor || m.seq > r.through || s.lossOf("", m.affects) == nil {
 			continue
 		}
 		k, _ := slices.BinarySearchFunc(frames, m.seq, func(f *frame, seq uint64) int { return cmp.Compare(f.seq, seq) })
@@ -50,10 +55,11 @@ func (s *session) replay() bool {
 	// A client may have seen more than this node: it waits then, lest it gets
 	// things twice; the next pulse goes on with it.
 	if s.back > max(l.seq, l.verified) {
-		s.since = time.Now().UnixNano() // not its fault
+		s.excuse()
 		return false
 	}
 	s.replaying, s.told, s.pos, s.back, s.progress = false, nil, 0, 0, nil
+	s.looked = 0 // it was for some topics only
 	if !s.holdsBack() {
 		s.seq = max(s.seq, s.whole)
 	}
@@ -98,13 +104,16 @@ type reach struct {
 }
 
 // advance writes the frames of a step, which are complete up to a sequence, and
-// notes how far each topic has come.
+// notes how far each topic has come. What goes out of turn moves only those it is of.
 func (s *session) advance(frames []*frame, r *reach, through uint64) bool {
 	before := s.pos
 	s.pos = 0 // it may be above where the frames are
 	done := s.write(frames)
 	begun := s.pos
-	if s.pos = max(before, begun); s.closed {
+	if s.pos = max(before, begun); s.overtaking {
+		s.pos = before
+	}
+	if s.closed {
 		return false
 	}
 	if !done {
@@ -118,7 +127,7 @@ func (s *session) advance(frames []*frame, r *reach, through uint64) bool {
 		}
 		x.at = max(x.at, min(through, end))
 	}
-	if done && through != math.MaxUint64 {
+	if done && through != math.MaxUint64 && !s.overtaking {
 		s.pos = max(s.pos, through)
 		if !s.holdsBack() {
 			s.seq = max(s.seq, min(through, s.whole))
@@ -149,7 +158,7 @@ func (s *session) raise() {
 		var ok bool
 		at := s.progress[i].at
 		// Of one channel nothing comes below its place, see beginAnew.
-		rest, ok = t.ring.unordered(rest, s.cursor, l.n, at, !t.literal && at > s.subs[i].replayed)
+		rest, ok = t.ring.unordered(rest, max(s.cursor, s.liveDone(i)), l.n, at, !t.literal && at > s.subs[i].replayed)
 		t.mu.Unlock()
 		rest = s.wanted(rest, first, i)
 		return !ok
@@ -164,26 +173,67 @@ func (s *session) raise() {
 		s.whole = max(s.whole, l.seq)
 	}
 	s.lose(lost)
-	s.also(withoutID(rest))
+	s.also(rest)
 }
 
-// also puts frames behind what is left to write. They do not move the position.
+// also puts frames, without ids, behind what is left to write. They do not move the
+// position. The frames are shared: who takes nothing of them costs no copy.
 func (s *session) also(frames []*frame) {
-	if s.poll() != nil {
-		s.poll().take(frames, s)
+	if c := s.poll(); c != nil {
+		c.take(withoutID(newest(frames, pollBytes)), s)
 		return
 	}
-	s.rest = slices.Clip(s.rest) // it may be part of a frame that others share
-	for _, f := range frames {
-		s.rest = append(s.rest, s.bytesOf(f)...)
-	}
+	s.next = append(s.next, frames...)
+	s.refill()
 	s.loop.stats.out(len(frames), 0)
+}
+
+// newest are the last frames that have at most max bytes together.
+func newest(frames []*frame, max int64) []*frame {
+	for i := len(frames) - 1; i >= 0; i-- {
+		if max -= frames[i].size(); max < 0 {
+			return frames[i+1:]
+		}
+	}
+	return frames
+}
+
+// behindRest puts bytes behind all that is left to write.
+func (s *session) behindRest(b []byte) {
+	if len(s.next) > 0 {
+		s.next = append(s.next, &frame{plain: b, wrapped: b})
+		return
+	}
+	s.rest = append(slices.Clip(s.rest), b...) // rest may be part of a frame that others share
+}
+
+// refill makes about a chunk of what comes next the rest, once that is written.
+func (s *session) refill() {
+	if len(s.rest) > 0 || len(s.next) == 0 {
+		return
+	}
+	var b []byte
+	for len(s.next) > 0 && len(b) < chunk {
+		f := s.next[0]
+		s.next[0], s.next = nil, s.next[1:]
+		text := f.plain
+		if s.wrap {
+			if text = f.wrapped; text == nil {
+				text = f.wrapLate()
+			}
+		}
+		b = append(b, text[f.idLen:]...)
+	}
+	if len(s.next) == 0 {
+		s.next = nil
+	}
+	s.rest = b
 }
 
 // step collects the next frames of a replay, in order. Without a reach there are
 // none, because the session has to wait, or its cursor was moved, or it is to be
-// told of a loss first.
-func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
+// told of a loss first. With ranks only topics that have these take part.
+func (s *session) step(dst []*frame, only ranks) (frames []*frame, r *reach, lost *loss) {
 	l := s.loop
 	r = &l.reach
 	r.through, r.ends, r.lasts = math.MaxUint64, r.ends[:0], r.lasts[:0]
@@ -196,6 +246,10 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 	for i := range s.subs {
 		x := &s.progress[i]
 		t := s.subs[i].topic
+		if t.ranks&only != only {
+			r.ends, r.lasts = append(r.ends, x.at), append(r.lasts, x.at)
+			continue
+		}
 		if s.waiting {
 			// What it will need next is fetched meanwhile.
 			if ahead > 0 && s.aheadOf(i) {
@@ -224,6 +278,7 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 			if dst, more = t.ring.since(dst, x.at, s.cursor, chunk); more {
 				end = dst[len(dst)-1].seq
 			}
+			l.stats.read(fromRing, len(dst)-first)
 		default:
 			h := t.past.holding(x.at)
 			switch {
@@ -240,6 +295,7 @@ func (s *session) step(dst []*frame) (frames []*frame, r *reach, lost *loss) {
 			default:
 				h.used = now
 				dst, end = h.since(dst, x.at, chunk)
+				l.stats.read(fromStream, len(dst)-first)
 				s.subs[i].replayed = max(s.subs[i].replayed, end)
 			}
 		}

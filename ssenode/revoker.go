@@ -2,6 +2,7 @@ package ssenode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -25,6 +26,9 @@ const (
 	forgetEvery = time.Minute
 )
 
+// errNotRead is told to whoever has a token before the node knows which are revoked.
+var errNotRead = errors.New("what is revoked is not known yet")
+
 // revoker keeps a node's revocations as they are in the bucket. What is put there
 // goes to all subscribers of its subject, also before there is a bucket, so that it
 // is known at once. NATS may lose it on the way: so the bucket's end is asked for,
@@ -39,13 +43,19 @@ type revoker struct {
 	stats   *stats
 	ready   atomic.Bool // the bucket was read once
 
-	seq uint64 // up to which it was read
+	seq uint64 // up to which it was read; reread's
+
+	mu   sync.Mutex          // guards came, and whose turn it is to change the list
+	came map[string]struct{} // keys of what came by itself while the bucket is being read; else nil
 }
+
+// knowsRevoked tells whether the node knows which tokens are revoked.
+func (n *Node) knowsRevoked() bool { return n.revoker == nil || n.revoker.ready.Load() }
 
 func newRevoker(n *Node) (*revoker, error) {
 	r := &revoker{
 		nc: n.nc, list: n.guard.Revocations, log: n.log, stats: n.stats, inbox: make(chan *nats.Msg, revokedQueue),
-		history: &history{nc: n.nc, name: n.cfg.Stream.RevokedStream(), prefix: n.cfg.Stream.RevokedPrefix()},
+		history: historyOf(n.nc, n.cfg.Stream.RevokedStream(), n.cfg.Stream.RevokedPrefix()),
 	}
 	if _, err := n.nc.ChanSubscribe(r.history.prefix+">", r.inbox); err != nil {
 		return nil, fmt.Errorf("subscribe revocations: %w", err)
@@ -63,12 +73,45 @@ func (r *revoker) run(ctx context.Context) {
 	for {
 		select {
 		case m := <-r.inbox:
-			r.take(m.Subject[len(r.history.prefix):], m.Data)
+			r.takeLive(m.Subject[len(r.history.prefix):], m.Data)
 		case now := <-tick.C:
 			r.list.Sweep(now)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// takeLive takes what came by itself.
+func (r *revoker) takeLive(key string, data []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.came != nil && len(r.came) < revokedQueue {
+		r.came[key] = struct{}{}
+	}
+	r.take(key, data)
+}
+
+// takeRead takes what was read from the bucket, unless something else of that key has
+// come by itself since the reading began: that is newer as a rule. It returns false
+// then: the next reading tells.
+func (r *revoker) takeRead(key string, data []byte) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, came := r.came[key]; came {
+		return false
+	}
+	r.take(key, data)
+	return true
+}
+
+// reading notes from now on, or no more, what comes by itself.
+func (r *revoker) reading(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.came = nil
+	if on {
+		r.came = map[string]struct{}{}
 	}
 }
 
@@ -138,6 +181,8 @@ func (r *revoker) readNew(ctx context.Context) error {
 	if err := r.nc.FlushTimeout(flushLimit); err != nil {
 		return fmt.Errorf("subscribe revocations: %w", err)
 	}
+	r.reading(true)
+	defer r.reading(false)
 	end, err := r.history.leaderLast(ctx, ">")
 	if err != nil {
 		return err
@@ -145,9 +190,14 @@ func (r *revoker) readNew(ctx context.Context) error {
 	if end.seq < r.seq {
 		r.seq = 0 // made anew
 	}
-	err = r.history.each(ctx, ">", r.seq, end.seq, func(x record) { r.take(x.subject, x.data) })
+	upTo := end.seq
+	err = r.history.each(ctx, ">", r.seq, end.seq, func(x record) {
+		if !r.takeRead(x.subject, x.data) {
+			upTo = min(upTo, x.seq-1)
+		}
+	})
 	if err == nil {
-		r.seq = end.seq
+		r.seq = upTo
 	}
 	return err
 }

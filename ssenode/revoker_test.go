@@ -184,6 +184,16 @@ func TestRevokedBefore(t *testing.T) {
 	if err := late.ready(); err == nil || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("ready: %v", err)
 	}
+	// Whoever has a token is sent away meanwhile, and comes back.
+	if got := ask(t, late, "/poll?channel=x&timeout=0", bearer(hs(t, "sub", "bob"))); got.status != 503 || got.header.Get("Retry-After") == "" {
+		t.Errorf("a poll: %+v", got)
+	}
+	if got := ask(t, late, "/events?channel=x", bearer(hs(t, "sub", "bob"))); got.status != 200 || got.header.Get("Content-Length") == "" {
+		t.Errorf("a stream: %+v", got)
+	}
+	if got := post(t, late, "/refresh", refreshBody("bob", hs(t, "sub", "bob"))); got.status != 503 {
+		t.Errorf("refresh: %+v", got)
+	}
 }
 
 // Without NATS what is known counts on. What was revoked meanwhile is known as soon as
@@ -257,6 +267,35 @@ func TestRevokedReread(t *testing.T) {
 	f(0, 3) // what is known counts on
 }
 
+// What comes by itself while the bucket is being read is not undone by what the bucket
+// had before; and what was left out by that is read again.
+func TestRevokedWhileReading(t *testing.T) {
+	u := newUpstream(t)
+	n := guarded(t, u, nil)
+	u.bucket()
+	id := func(issued time.Time) *auth.Identity { return &auth.Identity{Subject: "anna", IssuedAt: issued} }
+	now := time.Now()
+	older, newer := revocation("anna"), revocation("anna")
+	older.At = now.Add(-time.Hour)
+	other, err := auth.New(&n.cfg.SSENode.Settings, n.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &revoker{nc: n.nc, list: other.Revocations, log: n.log, stats: n.stats, history: n.revoker.history}
+	has := func() bool { return r.list.Has(other.Bearer(id(now.Add(-time.Minute)))) }
+	r.reading(true)
+	if r.takeLive(newer.Key(), newer.Encode()); !has() {
+		t.Fatal("what came by itself is not heeded")
+	}
+	if r.takeRead(older.Key(), older.Encode()) || !has() {
+		t.Error("the older one, read later, has taken its place")
+	}
+	r.reading(false)
+	if !r.takeRead(older.Key(), older.Encode()) || has() {
+		t.Error("after the reading, what is read does not count")
+	}
+}
+
 // HEAD is answered as GET, without the body.
 func TestRevokedHead(t *testing.T) {
 	u := newUpstream(t)
@@ -324,7 +363,9 @@ func TestRevokedMeanwhile(t *testing.T) {
 // Nobody loses anything by a prefix that is no name of a service.
 func TestServiceName(t *testing.T) {
 	u := newUpstream(t)
+	u.mu.Lock() // the pulses go on
 	u.names.Prefix = "été/1%"
+	u.mu.Unlock()
 	n := startNodeUnready(t, u, func(c *Config) { c.Stream = u.names })
 	until(t, "it is there", func() bool { count, _ := n.asker.Nodes(); return count == 1 })
 	if name := serviceName("a.b~c_d-e"); name != "a_b_c_d-e-ssenode" {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sort"
 	"time"
+
+	"sluice/shared/route"
 )
 
 // ring holds the recent frames of one topic, oldest first, so that a client
@@ -82,6 +84,25 @@ func (r *ring) after(dst []*frame, n, upTo uint64, max int64) (frames []*frame, 
 	return frames, more, true
 }
 
+// high is after for the frames of high channels.
+func (r *ring) high(dst []*frame, n, upTo uint64, max int64) (frames []*frame, more, ok bool) {
+	if n < r.evicted {
+		return dst, false, false
+	}
+	first, size := len(dst), int64(0)
+	for i := sort.Search(int(r.len), func(i int) bool { return r.at(i).n > n }); i < int(r.len) && r.at(i).n <= upTo; i++ {
+		f := r.at(i)
+		if f.priority != route.High {
+			continue
+		}
+		if size += f.size(); size > max && len(dst) > first {
+			return dst, true, true
+		}
+		dst = append(dst, f)
+	}
+	return dst, false, true
+}
+
 // take appends to dst the frames from the i-th on that are numbered up to upTo,
 // and, of history only, have a sequence after pos, at most max bytes of them, but
 // at least one; more tells that others follow.
@@ -138,18 +159,14 @@ func (r *ring) oldAfter(n uint64) bool {
 	return false
 }
 
-// lastUpTo is the sequence of the newest message up to the number n, or seq if that is
-// not to be told.
-func (r *ring) lastUpTo(n, seq uint64) uint64 {
+// lastUpTo is the sequence of the newest message up to the number n, if it can be told.
+func (r *ring) lastUpTo(n uint64) (seq uint64, ok bool) {
 	for i := int(r.len) - 1; i >= 0; i-- {
 		if f := r.at(i); f.n <= n {
-			return f.seq
+			return f.seq, true
 		}
 	}
-	if r.evicted <= n && r.known != 0 {
-		return r.from
-	}
-	return seq
+	return r.from, r.evicted <= n && r.known != 0
 }
 
 // resumeAt is the number after which a client that lost something goes on: with

@@ -1,7 +1,9 @@
 package ssenode
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -17,7 +19,8 @@ import (
 
 const (
 	// mostInWork bounds the requests of other nodes that wait for this node's loops;
-	// mostQueued and queuedBytes those that nobody has looked at yet.
+	// mostQueued and queuedBytes those that nobody has looked at yet. All are of each
+	// verb: who asks how many listen is not to hinder who wants to subscribe.
 	mostInWork  = 256
 	mostQueued  = 4096
 	queuedBytes = 32 << 20
@@ -33,12 +36,21 @@ type service struct {
 	id     string // as in its hellos
 	stats  *stats
 	micro  micro.Service
-	inWork atomic.Int64
+	inWork map[string]*atomic.Int64 // by verb; written at the start only
+	done   chan answered            // with room for all that are in work
+	tapped <-chan tapReport
+}
+
+// answered is an answer to be sent.
+type answered struct {
+	to     string
+	body   any
+	inWork *atomic.Int64
 }
 
 // newService makes the service; it ends with the connection.
 func newService(n *Node) (*service, error) {
-	s := &service{nc: n.nc, names: n.cfg.Stream, name: n.cfg.SSENode.Name, id: n.asker.ID(), stats: n.stats}
+	s := &service{nc: n.nc, names: n.cfg.Stream, name: n.cfg.SSENode.Name, id: n.asker.ID(), stats: n.stats, inWork: map[string]*atomic.Int64{}, done: make(chan answered, len(wire.Verbs)*mostInWork), tapped: n.dispatch.taps.out}
 	var err error
 	s.micro, err = micro.AddService(n.nc, micro.Config{
 		Name: serviceName(n.cfg.Stream.Prefix), Version: fmt.Sprintf("%d.0.0", wire.ControlVersion),
@@ -66,7 +78,9 @@ func serviceName(prefix string) string {
 // on offers a verb. f must not block: it calls answer once, from any goroutine, with
 // the body of the answer, or returns an error for a body that is malformed.
 func (s *service) on(verb string, f func(body json.RawMessage, answer func(any)) error) error {
-	err := s.micro.AddEndpoint(verb, micro.HandlerFunc(func(r micro.Request) { s.handle(r, f) }),
+	inWork := new(atomic.Int64)
+	s.inWork[verb] = inWork
+	err := s.micro.AddEndpoint(verb, micro.HandlerFunc(func(r micro.Request) { s.handle(r, inWork, f) }),
 		micro.WithEndpointSubject(s.names.NodeVerb(verb)), micro.WithEndpointPendingLimits(mostQueued, queuedBytes))
 	if err != nil {
 		return fmt.Errorf("offer %s to other nodes: %w", verb, err)
@@ -74,7 +88,7 @@ func (s *service) on(verb string, f func(body json.RawMessage, answer func(any))
 	return nil
 }
 
-func (s *service) handle(r micro.Request, f func(json.RawMessage, func(any)) error) {
+func (s *service) handle(r micro.Request, inWork *atomic.Int64, f func(json.RawMessage, func(any)) error) {
 	s.stats.asked.Add(1)
 	var q wire.Request
 	switch err := wire.DecodeControl(r.Data(), &q); {
@@ -85,24 +99,53 @@ func (s *service) handle(r micro.Request, f func(json.RawMessage, func(any)) err
 		s.refuse(r, wire.RefusedVersion)
 		return
 	}
-	if s.inWork.Add(1) > mostInWork {
-		s.inWork.Add(-1)
+	if inWork.Add(1) > mostInWork {
+		inWork.Add(-1)
 		s.refuse(r, wire.RefusedBusy)
 		return
 	}
-	err := f(q.Body, func(body any) {
-		s.inWork.Add(-1)
-		raw, err := wire.EncodeControl(body)
-		if err != nil || r.Reply() == "" {
-			return // who asks sees that this node is missing
-		}
-		// Not by the request, which is its goroutine's.
-		_ = s.nc.Publish(r.Reply(), s.answer(wire.Answer{Body: raw}))
-	})
+	// Not by the request, which is its goroutine's.
+	to := r.Reply()
+	err := f(q.Body, func(body any) { s.done <- answered{to, body, inWork} })
 	if err != nil {
-		s.inWork.Add(-1)
-		s.refuse(r, wire.RefusedMalformed)
+		inWork.Add(-1)
+		s.refuse(r, refusalOf(err))
 	}
+}
+
+// run sends the answers, until the context ends. The loops do not: a connection that
+// has stalled would hold up their clients.
+func (s *service) run(ctx context.Context) {
+	for {
+		select {
+		case a := <-s.done:
+			a.inWork.Add(-1)
+			raw, err := wire.EncodeControl(a.body)
+			if err != nil || a.to == "" {
+				continue // who asks sees that this node is missing
+			}
+			_ = s.nc.Publish(a.to, s.answer(wire.Answer{Body: raw}))
+		case r := <-s.tapped:
+			r.body.Node = s.name
+			for _, id := range r.ids {
+				if raw, err := wire.EncodeControl(r.body); err == nil {
+					_ = s.nc.Publish(s.names.Taps(id), raw)
+				}
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// errCannot is why a node cannot do what it is asked, though it was asked rightly.
+var errCannot = errors.New("not now")
+
+func refusalOf(err error) string {
+	if errors.Is(err, errCannot) {
+		return wire.RefusedBusy
+	}
+	return wire.RefusedMalformed
 }
 
 // refuse answers a request that is not done, and lets NATS count it.
@@ -130,5 +173,19 @@ func (n *Node) startControl() (err error) {
 		return err
 	}
 	n.service = s
-	return s.on(wire.VerbRefresh, n.askedToRefresh)
+	for verb, f := range map[string]func(json.RawMessage, func(any)) error{
+		wire.VerbRefresh:     n.askedToRefresh,
+		wire.VerbSubscribe:   n.askedToSubscribe,
+		wire.VerbUnsubscribe: n.askedToUnsubscribe,
+		wire.VerbPresence:    n.askedForPresence,
+		wire.VerbClients:     n.askedForClients,
+		wire.VerbInspect:     n.askedToInspect,
+		wire.VerbTap:         n.askedToTap,
+		wire.VerbDoubt:       n.askedToDoubt,
+	} {
+		if err := s.on(verb, f); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -29,18 +29,20 @@ type session struct {
 	behind    bool // not current; the sweep passes it over
 	closed    bool // dropped; also behind
 	unsettled bool // no pulse was checked since a topic was subscribed: no ids
-	early     bool // in loop.early
+	resumed   bool // it came with an id, which is first; or with one that was doubted
 	replaying bool // goes by seq
 	waiting   bool // for a stretch of history
-	slow      bool // replaying because it was too slow
-	turning   bool // from current to replaying, in loop.relearn
-	turn      int32
-	at        int32  // index in that list of loop.sessions
-	touch     int32  // one more than its index in loop.touched, else 0
-	seq       uint64 // nothing up to this sequence is owed
-	first     uint64 // sequence up to which nothing is missing when it came
-	given     uint64 // sequence of the last id given
-	*lag             // nil when current
+	cut       bool // a channel was added to it: of that it takes only what came later
+	ranked    bool // some subs are, or may be, of high or low channels
+	// overtaking: what is being written goes before its turn.
+	overtaking bool
+	turn       int32
+	at         int32  // index in that list of loop.sessions
+	touch      int32  // one more than its index in loop.touched, else 0
+	seq        uint64 // nothing up to this sequence is owed
+	first      uint64 // sequence up to which nothing is missing when it came
+	given      uint64 // sequence of the last id given
+	*lag              // nil when current
 }
 
 // lag is what a session needs only while it is behind; most never are for long,
@@ -53,6 +55,7 @@ type session struct {
 // to its cursor comes by sequences, what was given out later by numbers.
 type lag struct {
 	rest     []byte           // of what is begun
+	next     []*frame         // to be written after it, without ids; none if there is no rest
 	cursor   uint64           // number of the last frame begun
 	pos      uint64           // sequence given or passed over in a replay, else 0
 	progress []progress       // of a replay, by sub
@@ -60,9 +63,16 @@ type lag struct {
 	back     uint64           // sequence that the client came back with
 	whole    uint64           // everything up to this sequence comes before what follows the cursor
 	since    int64            // when it last took something; Unix nanoseconds
+	weighed  int64            // when it was last looked at what could skip, likewise
+	full     int64            // since when its socket is too full for it to be current, likewise; 0: it is not
 	start    *start           // what is to be done before anything else; nil once done
 	owes     bool             // going by numbers: after the cursor something lower may come
 	told     map[int32]uint64 // by sub: the loss up to this place was told
+	changes  []change         // of its channels, to be made once it is current
+	early    bool             // in loop.early
+	slow     bool             // replaying because it was too slow
+	turning  bool             // from current to replaying, in loop.relearn
+	ahead                     // what was done out of turn
 }
 
 // progress is how far a replay has come on one subscription.
@@ -114,6 +124,9 @@ func (x *progress) had(f *frame) bool {
 type sub struct {
 	topic *topic
 	place int32 // in the topic's local list
+	// born is, of the first, when the client came, in ticks since the loop was made. It
+	// stands in a hole, and the first one's place is there also when it is not.
+	born uint32
 	// replayed is the sequence up to which the client has everything of the
 	// topic, by its id or by the stream: frames up to it are not new to it,
 	// whenever they come.
@@ -164,9 +177,9 @@ func (s *session) bytesOf(f *frame) []byte {
 // the node, of which something lower is still to come then.
 func (s *session) vouches(f *frame) bool {
 	if s.replaying {
-		return s.given <= f.seq && f.seq <= s.whole && !s.holdsBack()
+		return s.given <= f.seq && f.seq <= s.whole && !s.holdsBack() && !s.overtaking
 	}
-	return s.vouched()
+	return s.vouched() && !s.overtaking
 }
 
 // takes tells whether a frame that came on the i-th subscription is one that
@@ -190,18 +203,18 @@ func (s *session) firstOf(i int, f *frame) bool {
 }
 
 // wanted leaves out of dst[first:], which came on the i-th subscription, what
-// the session does not take.
+// the session does not take, or has had out of turn.
 func (s *session) wanted(dst []*frame, first, i int) []*frame {
-	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool { return !s.takes(i, f) })...)
+	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool { return !s.takes(i, f) || s.done(f) })...)
 }
 
 // fresh leaves out of dst[first:], which a replay found on the i-th subscription, what
-// is for others, comes on another one, too, or was given before the topic was learned
-// anew.
+// is for others, comes on another one, too, or was given before: out of turn, or before
+// the topic was learned anew.
 func (s *session) fresh(dst []*frame, first, i int) []*frame {
 	x := &s.progress[i]
 	return append(dst[:first], slices.DeleteFunc(dst[first:], func(f *frame) bool {
-		return !s.fits(f) || s.overlap && !s.firstOf(i, f) || x.had(f)
+		return !s.fits(f) || s.overlap && !s.firstOf(i, f) || x.had(f) || s.done(f)
 	})...)
 }
 
@@ -237,7 +250,7 @@ func (s *session) giveControl(b []byte) {
 	}
 	if n < len(b) {
 		s.fallBehind()
-		s.cursor = s.loop.n
+		s.cursor, s.full = s.loop.n, s.since
 		s.rest = b[n:] // also if nothing was taken: it may tell of a gap, or of a channel
 	}
 }
@@ -263,16 +276,17 @@ func (s *session) replays() {
 // kept as part of its frame, not of the joined buffer: that is reused, and a
 // frame is shared with all other clients and the ring.
 func (s *session) cutAt(frames []*frame, n int) {
+	s.noteFull()
 	for i, f := range frames {
 		b := s.bytesOf(f)
 		if n < len(b) {
 			if n > 0 {
 				s.rest = b[n:]
-				s.passed(frames[:i+1])
+				s.wrote(frames[:i+1])
 			} else {
-				s.passed(frames[:i])
+				s.wrote(frames[:i])
 			}
-			if s.replaying {
+			if s.replaying || s.overtaking {
 				return
 			}
 			if s.cursor = f.n; n == 0 {
@@ -282,6 +296,15 @@ func (s *session) cutAt(frames []*frame, n int) {
 		}
 		n -= len(b)
 	}
+}
+
+// wrote notes that the frames were written, in their turn or not.
+func (s *session) wrote(frames []*frame) {
+	if s.overtaking {
+		s.overtook(frames)
+		return
+	}
+	s.passed(frames)
 }
 
 // passed notes the position after the frames.
@@ -325,8 +348,8 @@ func (s *session) Gone(cause error) {
 // fetched is called when a stretch that the session waited for is there.
 func (s *session) fetched() {
 	if s.waiting && !s.closed {
-		s.waiting = false
-		s.since = time.Now().UnixNano()
+		s.waiting, s.weighed = false, 0
+		s.excuse()
 		s.catchUp()
 	}
 }

@@ -4,11 +4,11 @@ import "testing"
 
 // What is put behind the rest of a frame is not written into the frame's own room,
 // which others share.
-func TestAlsoCopies(t *testing.T) {
+func TestBehindRestCopies(t *testing.T) {
 	shared := make([]byte, 4, 64)
 	for _, text := range []string{"mine", "hers"} {
 		s := &session{loop: &loop{stats: &stats{}}, lag: &lag{rest: shared[2:]}}
-		s.also([]*frame{{plain: []byte(text)}})
+		s.behindRest([]byte(text))
 		if got := string(s.rest[2:]); got != text {
 			t.Errorf("rest %q, want %q", got, text)
 		}

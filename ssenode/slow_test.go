@@ -346,3 +346,66 @@ func checkCrawl(t *testing.T, from io.Reader, c net.Conn, first, end int) {
 		t.Error("no gap: the client was not slow")
 	}
 }
+
+// What is initial is not copied for a client that takes nothing of it, and comes whole
+// when it does.
+func TestInitialOfASlowClient(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, func(c *Config) { c.SSENode.Loops = 1 })
+	pad := strings.Repeat("x", 4000)
+	const count = 800
+	for i := range count {
+		u.publish("a", fmt.Sprint(i, " ", pad))
+	}
+	c := unread(t, n, fmt.Sprint("/events?channel=a&initial=", count), 64<<10)
+	until(t, "its socket is full", func() bool {
+		full := make(chan bool)
+		n.loops[0].ask(func() {
+			is := false
+			n.loops[0].each(func(s *session) {
+				if s.lag == nil || len(s.next) == 0 {
+					return
+				}
+				is = true
+				if len(s.rest) > 2*chunk {
+					t.Errorf("%d bytes were copied", len(s.rest))
+				}
+			})
+			full <- is
+		})
+		return <-full
+	})
+	_ = c.SetReadDeadline(time.Now().Add(3 * wait))
+	r := sseclient.NewReader(afterHead(t, c))
+	for i := 0; i < count; {
+		ev, err := r.Next()
+		if err != nil {
+			t.Fatalf("at %d: %v", i, err)
+		}
+		if !ev.HasData || ev.Name != "" {
+			continue
+		}
+		if text, _, _ := strings.Cut(ev.Data, " "); text != fmt.Sprint(i) || ev.HasID {
+			t.Fatalf("got %s, want %d", text, i)
+		}
+		i++
+	}
+}
+
+// A poll gets the newest of what is initial.
+func TestInitialOfAPollIsBounded(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	pad := strings.Repeat("x", 40000)
+	for i := range 60 {
+		u.publish("a", fmt.Sprint(i, " ", pad))
+	}
+	_, body := get(t, "GET", base(n)+"/poll?channel=a&initial=60")
+	var a pollAnswer
+	if err := json.Unmarshal([]byte(body), &a); err != nil || len(a.Events) == 0 || len(body) > 2*pollBytes {
+		t.Fatalf("%d bytes, %d events, %v", len(body), len(a.Events), err)
+	}
+	if last := a.Events[len(a.Events)-1]; !strings.HasPrefix(last.Data, "59 ") {
+		t.Errorf("the last is %s", short(last.Data))
+	}
+}

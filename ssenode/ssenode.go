@@ -72,7 +72,7 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: log, stats: &stats{log: log}, done: make(chan struct{})}
+	n := &Node{cfg: cfg, log: log, stats: newStats(log), done: make(chan struct{})}
 	var err error
 	if n.files, err = web.Load(); err != nil {
 		return nil, err
@@ -100,10 +100,13 @@ func New(cfg Config, log *slog.Logger) (*Node, error) {
 		n.admin.Close()
 		return nil, err
 	}
-	n.stats.register(n.admin.Registry, n.hub, &n.history.asked)
+	n.stats.register(n.admin.Registry, n.hub)
+	n.history.register(n.admin.Registry)
+	n.registerPressure(n.admin.Registry)
 	n.stats.registerControl(n.admin.Registry, n.asker, n.guard.Revocations)
 	registerGate(n.admin.Registry, n.gate)
 	n.registerTLS(n.admin.Registry)
+	n.serveDebug()
 	n.server = n.newServer(log)
 	return n, nil
 }
@@ -171,8 +174,8 @@ func (n *Node) ready() error {
 		return errors.New("not connected to NATS")
 	case n.epoch.Load() == nil || *n.epoch.Load() == "":
 		return errors.New("no pulse of a bridge seen yet")
-	case n.revoker != nil && !n.revoker.ready.Load():
-		return errors.New("what is revoked is not known yet")
+	case !n.knowsRevoked():
+		return errNotRead
 	}
 	return n.guard.Ready()
 }
@@ -201,6 +204,7 @@ func (n *Node) Run(ctx context.Context) error {
 		defer close(left)
 		n.asker.Run(asks)
 	})
+	wg.Go(func() { n.service.run(work) })
 	wg.Go(func() { n.gate.Run(work) })
 	if n.pair != nil {
 		wg.Go(func() { n.pair.Run(work) })

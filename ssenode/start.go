@@ -49,25 +49,32 @@ func (s *session) begin() {
 // resume goes on from the client's id.
 func (s *session) resume(st *start) {
 	s.replayFrom(st.from.Seq)
+	s.resumed, s.first = true, st.from.Seq
 	s.given, s.back = s.seq, s.seq
 	if s.holdsBack() {
 		s.whole = 0 // whatever pulses have vouched for when it came
 	}
 	s.raise()
+	var from *mark // of those that doubt the id, the one that goes back furthest
 	for _, m := range *s.loop.marks.Load() {
-		if m.since != 0 && m.since < st.from.Seq && st.from.Seq < m.seq {
-			// It may vouch for what the client never got: see mark.since.
-			lost := s.lossOf(gapUpstream, func(t *topic) bool { return !t.literal || !t.live })
-			if lost == nil {
-				return
-			}
-			s.replayFrom(m.since)
-			s.given = s.seq
-			lost.from, lost.to = st.id, m.seq
-			s.lose(lost)
-			return
+		if m.doubts(st.from.Seq) && (from == nil || m.since < from.since) {
+			from = m
 		}
 	}
+	if from == nil {
+		return
+	}
+	lost := s.lossOf(gapUpstream, func(t *topic) bool { return !t.literal || !t.live })
+	if lost == nil {
+		return
+	}
+	s.replayFrom(from.since)
+	s.given, s.first = s.seq, s.seq
+	if c := s.poll(); c != nil {
+		c.until = from.seq // with an id below, the next one would be sent back again
+	}
+	lost.from, lost.to = st.id, from.seq
+	s.lose(lost)
 }
 
 // replayFrom goes on after a sequence up to which the client has everything.
@@ -116,10 +123,10 @@ func (s *session) initial() {
 	}
 	slices.SortStableFunc(frames, func(a, b *frame) int { return cmp.Compare(a.seq, b.seq) })
 	s.start = nil
-	s.also(withoutID(frames))
+	s.also(frames)
 	if s.vouched() && l.epoch != "" && s.first != 0 {
 		s.given = max(s.given, s.first)
-		s.rest = append(appendID(s.rest, wire.ID{Epoch: l.epoch, Seq: s.given}), '\n')
+		s.behindRest(append(appendID(nil, wire.ID{Epoch: l.epoch, Seq: s.given}), '\n'))
 	}
 }
 

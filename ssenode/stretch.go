@@ -141,7 +141,7 @@ func (f *fetcher) stretch(t *topic, p page, after, to uint64, epoch string) *str
 			s.short = max(s.short, r.seq)
 			continue
 		}
-		fr, _ := encode(t, r.subject, r.seq, wire.ID{Epoch: epoch, Seq: r.seq}, r.data, route.Format, wrap)
+		fr, _ := encode(t, r.subject, r.seq, wire.ID{Epoch: epoch, Seq: r.seq}, r.data, route, wrap)
 		if fr == nil {
 			continue
 		}

@@ -7,6 +7,9 @@ func (l *loop) sweep(batch []op) {
 	seq := l.seq
 	for _, o := range batch {
 		if lt := o.topic.byLoop[l.index].local; lt != nil && len(lt.clients) > 0 {
+			if o.frame.seq != 0 {
+				lt.last, lt.lastN = o.frame.seq, o.frame.n
+			}
 			if lt.share == nil {
 				lt.share = l.takeShare()
 				l.dirty = append(l.dirty, lt)
@@ -21,7 +24,7 @@ func (l *loop) sweep(batch []op) {
 		for _, c := range lt.clients {
 			switch {
 			case c.behind:
-			case (len(c.subs) == 1 || len(l.dirty) == 1 && !c.overlap) && !lt.share.single:
+			case (len(c.subs) == 1 || len(l.dirty) == 1 && !c.overlap) && !lt.share.single && !c.cut:
 				lt.give(c.session)
 			default:
 				// It may have frames of other topics in this batch.
@@ -71,7 +74,10 @@ func (l *loop) merge(s *session, dirty []int32) {
 	if s.behind {
 		return
 	}
-	if lt := s.subs[dirty[0]].topic.byLoop[l.index].local; len(dirty) == 1 && !s.overlap && !lt.share.single {
+	if s.cut && !s.owing {
+		s.cut = !s.whollyVerified() // from then on it shares what is written again
+	}
+	if lt := s.subs[dirty[0]].topic.byLoop[l.index].local; len(dirty) == 1 && !s.overlap && !lt.share.single && !s.cut {
 		lt.give(s)
 		return
 	}

@@ -59,7 +59,7 @@ func (f *fetcher) fetchTail(ctx context.Context, j job, epoch string) (*tail, er
 		if time.Since(r.at) > route.History.Age {
 			continue
 		}
-		if fr, _ := encode(t, r.subject, r.seq, wire.ID{}, r.data, route.Format, t.wraps.Load() > 0); fr != nil {
+		if fr, _ := encode(t, r.subject, r.seq, wire.ID{}, r.data, route, t.wraps.Load() > 0); fr != nil {
 			result.frames = append(result.frames, fr)
 		}
 	}

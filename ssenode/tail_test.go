@@ -83,8 +83,8 @@ func TestLostTail(t *testing.T) {
 	u.publish("a", "after")
 	wants(t, s, "lost 3", "after")
 	u.quiet(false)
-	// One that comes after a later event has no id, and that event's id has been
-	// given; whoever comes back with it is told by the marked pulse, see below.
+	// One that comes after a later event has no id, and that event's id has been given:
+	// whoever comes back with it to this node is told, and gets both.
 	settle(t, n)
 	u.quiet(true)
 	u.lose("a", "late")
@@ -95,6 +95,21 @@ func TestLostTail(t *testing.T) {
 		t.Errorf("ids %q of the later and %q of the late one", later.ID, ev.ID)
 	}
 	settle(t, n)
+	back := resume(t, n, path, later.ID)
+	if g := wantGap(t, back, gapUpstream); g.From == nil || *g.From != later.ID {
+		t.Errorf("gap %+v", g)
+	}
+	wants(t, back, "late", "later")
+	back.Close()
+	until(t, "its ids are given again", func() bool {
+		fresh := 0
+		for _, l := range n.loops {
+			done := make(chan struct{})
+			l.ask(func() { fresh += len(l.fresh); close(done) })
+			<-done
+		}
+		return fresh == 0
+	})
 	seq := u.publish("b", "on")
 	if ev := want(t, s, "", "on"); ev.ID != idOf(seq) {
 		t.Errorf("id %q, want %q", ev.ID, idOf(seq))

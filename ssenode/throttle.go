@@ -84,7 +84,7 @@ func (q *throttled) give(d *dispatcher, c *throttle, now time.Time) {
 	// Clients were given no newer id meanwhile, so their position does not go
 	// back; with this one nothing is owed any more.
 	d.tell(func(l *loop) { t.on(l).owed-- })
-	d.emit(t, c.subject, seq, wire.ID{Epoch: d.epochNow(), Seq: seq}, data, d.hub.routes.MatchSubject(c.subject).Format, now)
+	d.emit(t, c.subject, seq, wire.ID{Epoch: d.epochNow(), Seq: seq}, data, d.hub.routes.MatchSubject(c.subject), now)
 }
 
 // release gives out at once what is held back of a topic that is about to be begun

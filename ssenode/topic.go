@@ -19,6 +19,7 @@ type topic struct {
 	literal bool
 	// Whether it is, or may have, channels with history=off and with throttle=.
 	live, throttles bool
+	ranks           ranks
 
 	refs int32 // sessions; guarded by hub.mu, as the next two
 	sub  *nats.Subscription
@@ -53,6 +54,8 @@ type localTopic struct {
 	share   *share // of the batch in work, else nil
 	owed    int    // events held back by throttle=
 	held    uint64 // of a channel the first of them; all before it were given out
+	// last is the sequence of the newest message since there are clients, lastN its number.
+	last, lastN uint64
 }
 
 // on is the topic's part that a loop owns.
@@ -104,7 +107,7 @@ func (lt *localTopic) remove(s *session, sub int) {
 	lt.clients[last] = client{}
 	lt.clients = lt.clients[:last]
 	if last == 0 {
-		lt.clients = nil
+		lt.clients, lt.last, lt.lastN = nil, 0, 0
 	} else if cap(lt.clients) > 64 && last < cap(lt.clients)/4 {
 		lt.clients = append(make([]client, 0, last*2), lt.clients...)
 	}

@@ -142,3 +142,24 @@ func nextNumber(s string) (n uint64, rest string) {
 		}
 	}
 }
+
+// List has all names, and if wanted their values.
+func (a Attributes) List(values bool) map[string][]string {
+	if a == (Attributes{}) {
+		return nil
+	}
+	list := map[string][]string{}
+	for rest := a.packed.Value(); rest != ""; {
+		var name, value string
+		var n uint64
+		name, rest = nextText(rest)
+		n, rest = nextNumber(rest)
+		list[name] = []string{}
+		for range n {
+			if value, rest = nextText(rest); values {
+				list[name] = append(list[name], value)
+			}
+		}
+	}
+	return list
+}

@@ -43,6 +43,9 @@ type Bearer struct {
 // SameSubject tells whether two act for the same.
 func (b Bearer) SameSubject(c Bearer) bool { return b.subject == c.subject }
 
+// HasSubject tells whether it acts for somebody.
+func (b Bearer) HasSubject() bool { return b.subject != 0 }
+
 func (r *Revocations) bearer(id *Identity) (b Bearer) {
 	if id.Subject != "" {
 		b.subject = maphash.String(r.seed, wire.SubjectKey(id.Subject))

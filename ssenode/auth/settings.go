@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/shared/apikey"
 	"sluice/shared/channel"
 	"sluice/shared/origin"
 )
@@ -31,6 +32,7 @@ type Settings struct {
 	Attributes     []string    `default:"*" desc:"claims that criteria of events are compared with, separated by commas; without authentication parameters of the query; *: all"`
 	Cookie         string      `default:"sluice_token" desc:"cookie that may hold the token, empty: none"`
 	Origins        origin.List `default:"*" desc:"origins of pages that may connect, e.g. https://a.com,https://*.b.com; *: all"`
+	APIKeys        apikey.Keys `split_words:"true" desc:"keys, separated by commas, of programs that may see who is there: Authorization: Bearer KEY"`
 	Credentials    bool        `desc:"these pages may use the cookie, too; else only pages of the same host"`
 }
 
@@ -66,6 +68,9 @@ func (s *Settings) Validate() error {
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return fmt.Errorf("SSENODE_JWKS_URL is no address: want one such as https://issuer.example/.well-known/jwks.json")
 		}
+	}
+	if err := s.APIKeys.Validate("SSENODE_API_KEYS"); err != nil {
+		return err
 	}
 	switch {
 	case s.JWKS.Refresh < time.Second:

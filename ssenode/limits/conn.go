@@ -61,12 +61,13 @@ func (c *Conn) Arrived() {
 	}
 }
 
-// Wait notes that the connection waits for another request, unless too many do:
-// then it is closed.
+// Wait notes that the connection's request was answered and that it waits for another
+// one, unless too many do: then it is closed.
 func (c *Conn) Wait() {
 	if c == nil {
 		return
 	}
+	c.Leave()
 	if wait, ok := c.gate.wait(c, c.gate.now()); !ok {
 		if wait > 0 {
 			c.gate.Count(Pending)
@@ -103,6 +104,7 @@ func (c *Conn) Enter(h Header, first bool) error {
 	g := c.gate
 	var in holding
 	if c.hasty {
+		c.hasty = false        // further requests count by themselves
 		return &Over{Attempts} // counted when it came
 	}
 	if g.addresses != nil {

@@ -189,6 +189,9 @@ func (g *Gate) Waiting() int {
 // Open is how many streams and polls there are now.
 func (g *Gate) Open() int { return int(g.open.Load()) }
 
+// Most is how many streams and polls there may be.
+func (g *Gate) Most() int { return g.b.MaxConnections }
+
 // Known is of how many addresses something is counted now.
 func (g *Gate) Known() int {
 	if g.addresses == nil {

@@ -173,7 +173,7 @@ class Connection {
         error = new Error("nothing came on the stream");
       } else {
         this.#pollUntil = 0;
-        if (status === 403 && this.owner.refused(channel, error)) continue;
+        if (this.owner.refused(channel, error)) continue;
         // A name that was given to somebody else before.
         if (status === 403 && clientId && !this.options.clientId) this.clientId = null;
         else if (status === 401 && typeof this.options.token === "function" && ++this.#denied < 3) this.server.token(true).catch(() => {});
@@ -198,6 +198,7 @@ class Connection {
       this.unsure = id == null && (this.unsure || data != null && !event);
       if (/^\d+$/.test(retry)) this.#retry = +retry;
       if (event === "token-expiring") this.#renew();
+      if (event === "subscribed") this.told?.(JSON.parse(data).channel);
       if (event === "connected") this.#opened(keys, at, "stream", JSON.parse(data));
       else if (event === "gap") items.push({ id, gap: JSON.parse(data) });
       else items.push({ id, event: event || data == null ? null : made({ ...JSON.parse(data), id }) });
@@ -217,6 +218,7 @@ class Connection {
       }
     } finally {
       clearTimeout(timer);
+      this.told?.();
     }
   }
 
@@ -237,12 +239,14 @@ class Connection {
     throw "again";
   }
 
-  #opened(keys, at, transport, { clientId = this.clientId, node }) {
+  #opened(keys, at, transport, { clientId = this.clientId, node, channels = [], patterns = [] }) {
     // It broke before it had a position.
     const lost = this.begun && !at;
     if (transport === "stream") this.#polls = 0;
     this.#tries = this.#denied = 0;
     Object.assign(this, { keys, clientId, begun: true, since: at ? [] : [...keys] });
+    // Some come by themselves.
+    this.brought = new Set([...channels.map(c => "c" + c), ...patterns.map(p => "p" + p)].filter(key => !keys.has(key)));
     this.#say("open", { transport, node });
     if (lost) this.owner.deliver([{ gap: gapOf(keys, "unknown-id") }]);
     this.changed();
@@ -264,14 +268,17 @@ class Connection {
     this.since = [];
     for (const key of differ) {
       const add = wanted.has(key), channel = key.slice(1);
+      // The stream tells where the channel begins, unless it has it without asking.
+      const begun = add && ![...keys, ...this.brought].some(k => matcher(k)(channel))
+        && new Promise(done => this.told = name => (name ?? channel) === channel && done(name === channel));
       const error = await this.server.post(add ? "subscribe" : "unsubscribe", { clientId: this.clientId, channel }).then(() => null, e => e);
       if (attempt !== this.attempt || !this.open) break;
-      if (error && !(error.status === 403 && owner.refused(channel, error))) {
+      if (error ? !owner.refused(error.channel, error) : begun && !await Promise.race([begun, pause(answerTime)])) {
         this.busy = false;
         return again(); // its address asks for them
       }
-      if (add && !error) keys.add(key), this.since.push(key);
-      else keys.delete(key);
+      if (add && !error) keys.add(key);
+      else keys.delete(key), this.brought.delete(key);
     }
     this.busy = false;
     if (this.open) owner.tell();
@@ -400,8 +407,8 @@ export class Sluice extends EventTarget {
       },
       tell: () => this.#tell(),
       refused: (name, error) => {
-        const wanted = this.#connection.owner.wanted(), key = ["c" + name, "p" + name].find(key => wanted.has(key));
-        if (!key) return false;
+        const wanted = this.#connection.owner.wanted(), key = name != null && ["c" + name, "p" + name].find(key => wanted.has(key));
+        if (error.status !== 403 || !key) return false;
         this.#tabs.post({ refused: key, error });
         for (const other of this.#tabs.others.values()) other.want = other.want.filter(k => k !== key);
         this.#refuse(key, error);
@@ -481,7 +488,8 @@ export class Sluice extends EventTarget {
       const initial = all.filter(e => l.matches(e.channel)), texts = initial.map(text), { held } = l;
       const first = held.findIndex(e => texts.includes(text(e)));
       const both = first < 0 ? 0 : texts.length - texts.lastIndexOf(text(held[first]));
-      Object.assign(l, { held: null, upTo: lastEventId });
+      // Without any, what comes later of before that position was never given.
+      Object.assign(l, { held: null, upTo: initial.length ? lastEventId : "" });
       for (const e of [...held.splice(0, first), ...initial, ...held.slice(both)]) this.#call(l, e);
     }
   }

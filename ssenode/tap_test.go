@@ -1,0 +1,218 @@
+package ssenode
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/shared/control"
+	"sluice/shared/wire"
+)
+
+// tapping is somebody who taps channels.
+type tapping struct {
+	t     *testing.T
+	u     *upstream
+	asker *control.Asker
+	id    string
+	told  chan wire.Tapped
+}
+
+func newTapping(t *testing.T, u *upstream, nodes int) *tapping {
+	t.Helper()
+	a, err := control.New(u.nc, u.names, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); a.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	x := &tapping{t: t, u: u, asker: a, id: "tester", told: make(chan wire.Tapped, 1000)}
+	sub, err := u.nc.Subscribe(u.names.Taps(x.id), func(m *nats.Msg) {
+		var r wire.Tapped
+		if err := wire.DecodeControl(m.Data, &r); err != nil {
+			t.Error(err)
+		}
+		x.told <- r
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
+	until(t, "the nodes are known", func() bool { n, known := a.Nodes(); return n == nodes && known })
+	return x
+}
+
+// ask taps a channel, and tells how many clients each node has of it.
+func (x *tapping) ask(id, name string) (clients map[string]int, refused []string) {
+	x.t.Helper()
+	answers, err := x.asker.Ask(context.Background(), wire.VerbTap, wire.Tap{ID: id, Subject: subject(x.t, name)})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	clients = map[string]int{}
+	for _, a := range answers.List {
+		var r wire.Tapping
+		if err := wire.DecodeControl(a.Body, &r); err != nil {
+			x.t.Fatal(err)
+		}
+		clients[a.Name] = r.Clients
+	}
+	return clients, answers.Missing
+}
+
+func (x *tapping) next() wire.Tapped {
+	x.t.Helper()
+	select {
+	case r := <-x.told:
+		return r
+	case <-time.After(wait):
+		x.t.Fatal("nothing is told")
+		return wire.Tapped{}
+	}
+}
+
+// A node tells of each message of a tapped channel when it had it and how many clients
+// got it; of no other channel, and of none when nobody asks any more.
+func TestTap(t *testing.T) {
+	eachEngine(t, func(t *testing.T, engine string) {
+		u := newUpstream(t)
+		n := startNode(t, u, func(c *Config) {
+			c.SSENode.Engine = engine
+			c.Routes = routes(t, "board throttle=1h; off history=off")
+		})
+		for _, path := range []string{
+			"/events?channel=x&channel=board&channel=off", "/events?channel=x", "/events?pattern=*", "/events?channel=x&pattern=x:*", "/events?channel=y",
+		} {
+			open(t, n, path+"&role=user")
+		}
+		settle(t, n)
+		x := newTapping(t, u, 1)
+		if got, _ := x.ask(x.id, "x"); got["n1"] != 4 {
+			t.Errorf("clients %v", got)
+		}
+		began := time.Now()
+		u.publish("y", "of another")
+		seq := u.publish("x", "1")
+		// The channel and the pattern bring a copy each; they come in any order.
+		sum := map[int]bool{}
+		for range 2 {
+			r := x.next()
+			sum[r.Given] = true
+			stored, err := time.Parse(time.RFC3339Nano, r.Stored)
+			if r.Node != "n1" || r.Seq != seq || r.Hash != wire.TapHash([]byte("1")) || r.Behind+r.Others+r.More+r.Missed != 0 || r.Held ||
+				err != nil || stored.Before(began.Add(-time.Second)) || r.At < began.UnixNano() || r.Out < r.At || r.Out > time.Now().UnixNano() {
+				t.Errorf("%+v", r)
+			}
+		}
+		if !sum[3] || !sum[1] {
+			t.Errorf("given to %v", sum)
+		}
+		u.publish("x", told("data", `{"role":"admin"}`))
+		for range 2 {
+			if r := x.next(); r.Given != 0 || r.Others != 3 && r.Others != 1 {
+				t.Errorf("not for them: %+v", r)
+			}
+		}
+		x.ask(x.id, "off") // the same tap, of another channel
+		u.live("off", "2")
+		for range 2 {
+			if r := x.next(); r.Given != 1 || r.Seq != 0 || r.Stored != "" {
+				t.Errorf("without history: %+v", r)
+			}
+		}
+		x.ask(x.id, "board")
+		u.publish("board", "3")
+		u.publish("board", "4")
+		for i := range 4 {
+			if r := x.next(); r.Held != (i >= 2) {
+				t.Errorf("%d with throttle=: %+v", i, r)
+			}
+		}
+		if list := n.dispatch.taps.list.Load(); list == nil || len(*list) != 1 {
+			t.Errorf("taps %v", list)
+		}
+		until(t, "the tap has ended", func() bool { return n.dispatch.taps.list.Load() == nil })
+		if d := time.Since(began); d < wire.TapLease {
+			t.Errorf("it has ended after %s", d)
+		}
+		u.publish("x", "5")
+		u.publish("z", "end")
+		if len(x.told) > 0 {
+			t.Errorf("told afterwards: %+v", <-x.told)
+		}
+	})
+}
+
+// A client that is behind is told apart.
+func TestTapBehind(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	open(t, n, "/events?channel=loud").Close()
+	settle(t, n)
+	stalled(t, n, "/events?channel=loud")
+	u.flood(n, "loud", 900, "")
+	until(t, "it is behind", func() bool { return behind(n) == 1 })
+	s := open(t, n, "/events?channel=loud")
+	until(t, "the other is not", func() bool { return behind(n) == 1 })
+	x := newTapping(t, u, 1)
+	x.ask(x.id, "loud")
+	u.publish("loud", "1")
+	want(t, s, "", "1")
+	if r := x.next(); r.Given != 1 || r.Behind != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Taps are few, and tell of so many messages in a second; the rest is counted.
+func TestTapIsBounded(t *testing.T) {
+	u := newUpstream(t)
+	n := startNode(t, u, nil)
+	s := open(t, n, "/events?channel=x")
+	settle(t, n)
+	x := newTapping(t, u, 1)
+	for _, bad := range []string{"", "a.b", "a*", ">", "A"} {
+		if _, missing := x.ask(bad, "x"); len(missing) != 1 {
+			t.Errorf("id %q is taken", bad)
+		}
+	}
+	x.ask(x.id, "x")
+	for i := 1; i < mostTaps; i++ {
+		if got, missing := x.ask(fmt.Sprint(i), "x"); len(got) != 1 {
+			t.Errorf("tap %d: %v", i, missing)
+		}
+	}
+	if _, missing := x.ask("more", "x"); len(missing) != 1 {
+		t.Error("too many taps are taken")
+	}
+	if got, _ := x.ask("1", "x"); len(got) != 1 {
+		t.Error("one that is there may not go on")
+	}
+	const messages = 3 * mostTapped
+	for i := range messages {
+		if err := u.nc.Publish(u.names.Live()+"x", fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range messages {
+		want(t, s, "", fmt.Sprint(i))
+	}
+	told := time.Now().Unix()
+	until(t, "one more may be told of, in another second", func() bool { return time.Now().Unix() > told })
+	x.ask(x.id, "x")
+	u.live("x", "last")
+	count := 0
+	for {
+		r := x.next()
+		if count += 1 + r.Missed; r.Hash == wire.TapHash([]byte("last")) {
+			break
+		}
+	}
+	if count != messages+1 {
+		t.Errorf("told of, and missed, are %d, want %d", count, messages+1)
+	}
+}
