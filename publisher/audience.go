@@ -9,31 +9,31 @@ import (
 // countLimit is how long an answer waits for the number of its recipients.
 const countLimit = 250 * time.Millisecond
 
-// Audience knows who listens.
-type Audience interface {
-	// Recipients tells for each target how many clients listen to its channel
+// audience knows who listens.
+type audience interface {
+	// recipients tells for each target how many clients listen to its channel
 	// now, over all nodes, and meet its criteria; a negative number stands for
 	// "not known". It returns by the deadline of ctx, with what it knows then,
 	// and may be called from many goroutines.
-	Recipients(ctx context.Context, targets []Target) []int
+	recipients(ctx context.Context, targets []target) []int
 }
 
-// Target is a channel, and which of its clients.
-type Target struct {
-	Channel  string
-	Criteria json.RawMessage // nil: all of them
+// target is a channel, and which of its clients.
+type target struct {
+	channel  string
+	criteria json.RawMessage // nil: all of them
 }
 
 // count asks the audience, if there is one. The answer has a number or nil for
 // each target.
-func (s *Server) count(targets []Target) []*int {
+func (s *Server) count(targets []target) []*int {
 	counts := make([]*int, len(targets))
-	if s.Audience == nil || len(targets) == 0 {
+	if s.audience == nil || len(targets) == 0 {
 		return counts
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), countLimit)
 	defer cancel()
-	list := s.Audience.Recipients(ctx, targets)
+	list := s.audience.recipients(ctx, targets)
 	for i := range counts {
 		if i < len(list) && list[i] >= 0 {
 			counts[i] = &list[i]

@@ -9,15 +9,15 @@ import (
 	"sluice/shared/embedded"
 )
 
-// audience counts from a list, and keeps what it was asked.
-type audience struct {
+// counted counts from a list, and keeps what it was asked.
+type counted struct {
 	counts map[string]int
 	mu     sync.Mutex // guards asked
-	asked  [][]Target
+	asked  [][]target
 	limits []time.Duration
 }
 
-func (a *audience) Recipients(ctx context.Context, targets []Target) []int {
+func (a *counted) recipients(ctx context.Context, targets []target) []int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked = append(a.asked, targets)
@@ -26,7 +26,7 @@ func (a *audience) Recipients(ctx context.Context, targets []Target) []int {
 	}
 	var list []int
 	for _, target := range targets {
-		list = append(list, a.counts[target.Channel])
+		list = append(list, a.counts[target.channel])
 	}
 	return list
 }
@@ -34,7 +34,7 @@ func (a *audience) Recipients(ctx context.Context, targets []Target) []int {
 // The recipients are what the audience says, null where it does not know or is not
 // asked.
 func TestServeRecipients(t *testing.T) {
-	who := &audience{counts: map[string]int{"a": 3, "none": 0, "lost": -1, "sse:broadcast": 1000}}
+	who := &counted{counts: map[string]int{"a": 3, "none": 0, "lost": -1, "sse:broadcast": 1000}}
 	a := serveWith(t, embedded.TestRedis(t).URL(), nil, who)
 	a.ready()
 	f := func(recipients, path, body string) {
@@ -58,10 +58,10 @@ func TestServeRecipients(t *testing.T) {
 	if len(who.asked) != before {
 		t.Error("asked although nobody wanted to know")
 	}
-	if got := who.asked[5]; len(got) != 1 || string(got[0].Criteria) != `{"role":"admin"}` {
+	if got := who.asked[5]; len(got) != 1 || string(got[0].criteria) != `{"role":"admin"}` {
 		t.Errorf("asked for %+v", got)
 	}
-	if got := who.asked[6]; len(got) != 3 || got[1].Channel != "lost" || got[0].Criteria != nil {
+	if got := who.asked[6]; len(got) != 3 || got[1].channel != "lost" || got[0].criteria != nil {
 		t.Errorf("asked for %+v", got)
 	}
 	for _, limit := range who.limits {

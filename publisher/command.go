@@ -17,7 +17,9 @@ Usage:
   publisher send CHANNEL [DATA] [flags]     publish one message, or the same one many times
   publisher simulate SCENARIO... [flags]    play the apps of today: race, chat, stocks, ...
   publisher serve                           take messages over HTTP, until a signal
+  publisher tap CHANNEL [flags]             follow its messages through Redis, stream and nodes
   publisher revoke -sub S|-jti J -for TIME  tokens of a subject, or one token, do not count any more
+  publisher health | ready                  ask the one that serves on ADMIN_ADDR: exit code 0 or 1
   publisher -version
 
 "publisher send -h" and so on list flags and examples, "publisher serve -h" its
@@ -31,8 +33,8 @@ Examples:
 
 // exitCodes and settings stand at the end of every help text.
 const exitCodes = `
-Exit codes: 0 done; 1 not everything was published or revoked (Redis or NATS is
-away, interrupted); 2 a wrong argument or setting, nothing was done.
+Exit codes: 0 done; 1 not everything was published, revoked or followed (Redis or
+NATS is away, interrupted); 2 a wrong argument or setting, nothing was done.
 `
 
 // command is one run of the program, with what tests put in its place.
@@ -48,7 +50,7 @@ type command struct {
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := command{ctx: ctx, name: "publisher", stdin: stdin, stdout: stdout, stderr: stderr}
 	if len(args) == 0 {
-		return c.wrong(errors.New("want send, simulate, serve or revoke"))
+		return c.wrong(errors.New("want send, simulate, serve, tap, revoke, health or ready"))
 	}
 	switch name := args[0]; name {
 	case "-h", "-help", "--help", "help":
@@ -65,11 +67,16 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		return c.simulate(args[1:])
 	case "serve":
 		return Spec().Start(c.ctx, args[1:], stdout, stderr)
+	case "tap":
+		c.name += " tap"
+		return c.tap(args[1:])
+	case "health", "ready":
+		return Spec().Start(c.ctx, args, stdout, stderr)
 	case "revoke":
 		c.name += " revoke"
 		return c.revoke(args[1:])
 	default:
-		return c.wrong(fmt.Errorf("unknown command %q: want send, simulate, serve or revoke", name))
+		return c.wrong(fmt.Errorf("unknown command %q: want send, simulate, serve, tap, revoke, health or ready", name))
 	}
 }
 

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"regexp"
 	"syscall"
 	"time"
 
-	"sluice/shared/wire"
 	"sluice/shared/worker"
 )
 
@@ -48,33 +48,26 @@ func (c command) revoke(args []string) int {
 		return c.wrong(err)
 	case len(rest) > 0:
 		return c.wrong(fmt.Errorf("want only flags, got %d arguments %q", len(rest), rest))
-	case (*subject == "") == (*token == ""):
-		return c.wrong(errors.New("want -sub or -jti, one of them"))
-	case len(*subject)+len(*token) > longestName:
-		return c.wrong(fmt.Errorf("-sub, -jti: %d bytes, want at most %d", len(*subject)+len(*token), longestName))
-	case *lasts < time.Second || *lasts > wire.MaxRevoked:
-		return c.wrong(fmt.Errorf("-for %s: want how long it is revoked, 1s to %.0fh", *lasts, wire.MaxRevoked.Hours()))
+	}
+	r, err := newRevocation(*subject, *token, *lasts)
+	if err != nil {
+		return c.wrong(err)
 	}
 	cfg, err := worker.Load[Config]()
 	if err != nil {
 		return c.wrong(err)
 	}
-	if err := errors.Join(cfg.NATS.Validate(), cfg.Stream.Validate()); err != nil {
+	if err := checkNATS(cfg.NATS, cfg.Stream); err != nil {
 		return c.wrong(err)
-	}
-	if !bucketName.MatchString(cfg.Stream.Revoked()) {
-		return c.wrong(fmt.Errorf("STREAM_NAME=%q: a bucket cannot be named like it, want only letters, digits, - and _", cfg.Stream.Name))
 	}
 	ctx, stop := signal.NotifyContext(c.ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends it at once
-	nc, err := openNATS(ctx, cfg.NATS)
+	nc, err := openNATS(ctx, cfg.NATS, "publisher", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return c.failed(err)
 	}
 	defer nc.Close()
-	now := time.Now().UTC()
-	r := wire.Revocation{Subject: *subject, TokenID: *token, At: now, Until: now.Add(*lasts)}
 	ctx, cancel := context.WithTimeout(ctx, natsLimit)
 	defer cancel()
 	if err := Revoke(ctx, nc, cfg.Stream, r); err != nil {

@@ -32,7 +32,7 @@ func (c command) simulate(args []string) int {
 	fs := c.flags()
 	o := SimulateOptions{}
 	fs.Float64Var(&o.Rate, "rate", DefaultRate, "messages per second of each scenario")
-	fs.IntVar(&o.Size, "size", DefaultSize, "tracks, boards, auctions, rooms, bills, users or symbols of each scenario")
+	fs.IntVar(&o.Size, "size", DefaultSize, "tracks, boards, auctions, rooms, bills, users, symbols and so on of each scenario")
 	fs.IntVar(&o.Bytes, "bytes", 0, "pad each payload to about this many bytes")
 	fs.DurationVar(&o.For, "for", 0, "end after this time, such as 90s; 0: not by itself")
 	fs.Uint64Var(&o.Seed, "seed", 0, "another number gives other messages, the same one the same")

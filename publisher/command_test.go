@@ -25,11 +25,12 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	type l = []string
-	f(l{"-h"}, "publisher send", "publisher simulate", "publisher revoke")
+	f(l{"-h"}, "publisher send", "publisher simulate", "publisher revoke", "publisher tap")
 	f(l{"--help"})
 	f(l{"help"})
 	f(l{"send", "-h"}, "-event", "-rate", "standard input")
 	f(l{"send", "c", "d", "--help"}, "-event")
+	f(l{"tap", "-h"}, "-n", "-for", "-data")
 	f(l{"revoke", "-h"}, "-sub", "-jti", "-for")
 	f(l{"simulate", "-h"}, append(scenarioNames(), "-rate", "-size", "-bytes", "-for", "-seed")...)
 }
@@ -37,6 +38,16 @@ func TestHelp(t *testing.T) {
 func TestVersion(t *testing.T) {
 	if code, out, _ := run(t.Context(), "", "-version"); code != worker.ExitOK || !strings.HasPrefix(out, "publisher ") {
 		t.Errorf("exit %d, stdout %q", code, out)
+	}
+}
+
+// A health check asks whoever serves; here nobody does.
+func TestHealth(t *testing.T) {
+	t.Setenv("ADMIN_ADDR", "127.0.0.1:1")
+	for _, question := range []string{"health", "ready"} {
+		if code, out, errs := run(t.Context(), "", question); code != worker.ExitFailed || out != "" || !strings.Contains(errs, `nobody answers on ADMIN_ADDR="127.0.0.1:1"`) {
+			t.Errorf("%s: exit %d, stdout %q, stderr %q", question, code, out, errs)
+		}
 	}
 }
 
@@ -48,7 +59,7 @@ func TestWrongCommands(t *testing.T) {
 			t.Errorf("%q: exit %d, stdout %q, stderr %q", args, code, out, errs)
 		}
 	}
-	f("want send, simulate, serve or revoke")
+	f("want send, simulate, serve, tap, revoke, health or ready")
 	f(`unknown command "publish"`, "publish")
 	f("want the name of a scenario", "simulate")
 	f(`scenario "rase": want race, leaderboard`, "simulate", "race", "rase")
@@ -61,6 +72,13 @@ func TestWrongCommands(t *testing.T) {
 	f("rate NaN", "simulate", "all", "-rate", "NaN")
 	f("for -1s", "simulate", "all", "-for", "-1s")
 	f("not defined: -x", "simulate", "all", "-x")
+	f("want a channel", "tap")
+	f("-n 0", "tap", "a", "-n", "0")
+	f("-n 1001", "tap", "a", "-n", "1001")
+	f("-for 0s", "tap", "a", "-for", "0s")
+	f("-for 2h0m0s", "tap", "a", "-for", "2h")
+	f("-data 2000", "tap", "a", "-data", "2000")
+	f("channel", "tap", strings.Repeat("a", 2000))
 	t.Setenv("LOG_FORMAT", "xml")
 	f("LOG_FORMAT", "simulate", "all")
 	t.Setenv("REDIS_URL", "nonsense")

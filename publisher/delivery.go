@@ -45,9 +45,10 @@ func (s *Server) send(list []message) []*refusal {
 		}
 		from = to
 	}
-	for _, fate := range fates {
+	for i, fate := range fates {
 		if fate == nil {
 			s.stats.published.Add(1)
+			s.stats.publishedBytes.Add(uint64(len(list[i].payload)))
 		}
 	}
 	return fates

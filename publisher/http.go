@@ -60,7 +60,7 @@ func (s *Server) bodyLimit(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	return fasthttp.RequestConfig{}
 }
 
-// endpoint is one of those that publish.
+// endpoint is one of those that do something.
 type endpoint uint8
 
 const (
@@ -68,11 +68,12 @@ const (
 	manyItems                  // POST /publish
 	notify
 	broadcast
+	revocation
 	endpoints
 )
 
 func (e endpoint) String() string {
-	return [endpoints]string{"/publish/{channel}", "/publish", "/notify", "/broadcast"}[e]
+	return [endpoints]string{"/publish/{channel}", "/publish", "/notify", "/broadcast", "/revoke"}[e]
 }
 
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
@@ -86,13 +87,15 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 		s.take(ctx, notify)
 	case path == "/broadcast":
 		s.take(ctx, broadcast)
+	case path == "/revoke":
+		s.take(ctx, revocation)
 	case path == "/openapi.json":
 		if s.allow(ctx, http.MethodGet, http.MethodHead) {
 			ctx.SetContentType("application/json")
 			ctx.SetBody(description)
 		}
 	default:
-		s.refuse(ctx, &refusal{why: notFound, text: fmt.Sprintf("nothing is at %.100q: want /publish/{channel}, /publish, /notify or /broadcast", path)})
+		s.refuse(ctx, &refusal{why: notFound, text: fmt.Sprintf("nothing is at %.100q: want /publish/{channel}, /publish, /notify, /broadcast or /revoke", path)})
 	}
 }
 

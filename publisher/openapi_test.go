@@ -114,6 +114,7 @@ func requests() map[string]string {
 		"/publish":           `[{"channel":"a","event":"e","data":{"a":[1]},"criteria":{"role":["x",1,true],"level":2}},{"channel":"a","event":null,"data":1}]`,
 		"/notify":            `{"channel":"a","event":"e","data":null,"criteria":{"role":"x"}}`,
 		"/broadcast":         `{"event":"e","data":1}`,
+		"/revoke":            `{"sub":"a","for":"1h"}`,
 	}
 }
 
@@ -125,14 +126,20 @@ func TestOpenAPI(t *testing.T) {
 	c := newContract(t)
 	r := embedded.TestRedis(t)
 	const key = "a-key-that-is-long-enough"
-	small := func(s *ServeConfig) { s.Publisher.MaxBody, s.Publisher.MaxPayload = 1200, 1200 }
+	nats := embedded.TestNATS(t)
+	small := func(s *ServeConfig) {
+		s.Publisher.MaxBody, s.Publisher.MaxPayload = 1200, 1200
+		s.Publisher.NATS, s.NATS.URL = true, nats.URL()
+	}
 	plain := serve(t, r.URL(), small)
 	keyed := serve(t, r.URL(), func(s *ServeConfig) {
 		_ = s.Publisher.APIKeys.Decode(key)
+		s.Publisher.NATS, s.NATS.URL = true, nats.URL()
 		s.Publisher.Rate, s.Publisher.MaxItems = 0.001, 2
 	})
 	slow := serve(t, r.URL(), func(s *ServeConfig) { s.Publisher.ReadTimeout = 20 * time.Millisecond })
 
+	until(t, "NATS is there", func() bool { return plain.s.nodes.nc.IsConnected() && keyed.s.nodes.nc.IsConnected() })
 	var paths []string
 	for e := range endpoints {
 		paths = append(paths, e.String())
@@ -194,7 +201,8 @@ func TestOpenAPI(t *testing.T) {
 	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "Redis is away", plain.s.link.away)
+	nats.Shutdown()
+	until(t, "Redis and NATS are away", func() bool { return plain.s.link.away() && !plain.s.nodes.nc.IsConnected() })
 	for path, body := range requests() {
 		c.answered("POST", path, plain.post(filled(path), body))
 	}

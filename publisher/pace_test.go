@@ -19,7 +19,7 @@ type fakeSender struct {
 }
 
 func (f *fakeSender) publish(_ context.Context, batch []message) (int, int64, error) {
-	time.Sleep(f.took)
+	time.Sleep(f.took) // slow work, on the clock of a synctest bubble: no time passes
 	f.largest = max(f.largest, len(batch))
 	if f.fail != nil {
 		if err := f.fail(); err != nil {
@@ -94,7 +94,7 @@ func TestPaceCatchesUp(t *testing.T) {
 			p := pace{rate: 100}
 			p.run(ctx, func(n int) (int, error) {
 				if p.taken == 100 {
-					time.Sleep(5 * time.Second)
+					time.Sleep(5 * time.Second) // the hiccup, on the bubble's clock
 					if skip {
 						p.skip(time.Now())
 					}

@@ -21,7 +21,10 @@ type scenario interface {
 type act struct {
 	channel string
 	event   string // named: the payload is the envelope {event,data}; "": data alone
-	data    stamped
+	// criteria, as JSON: the payload is {message,criteria}, with the data as message;
+	// only where there is no event.
+	criteria string
+	data     stamped
 }
 
 // stamped is the JSON object of an act, a pointer to a struct with a stamp in it.
@@ -82,8 +85,11 @@ func (a act) encode() []byte {
 	if err != nil {
 		panic(fmt.Sprintf("encode %T: %v", a.data, err)) // plain structs: a mistake in the program
 	}
-	if a.event == "" {
-		return data
+	switch {
+	case a.event != "":
+		return event.Envelope(a.event, data)
+	case a.criteria != "":
+		return fmt.Appendf(nil, `{"message":%s,"criteria":%s}`, data, a.criteria)
 	}
-	return event.Envelope(a.event, data)
+	return data
 }

@@ -1,8 +1,8 @@
 // Package publisher puts messages into Redis channels: one by hand (send), many as
 // the publishers of today's apps do (simulate), or what others post to it over HTTP
-// (serve). These only ever speak to Redis, with plain PUBLISH, and so stand where any
-// app's own publisher stands: what they send takes the same way to the browsers. Revoke
-// alone speaks to NATS.
+// (serve). What they publish goes to Redis, with plain PUBLISH, and so stands where any
+// app's own publisher stands: it takes the same way to the browsers. NATS is only asked
+// who listens, and told what is revoked.
 package publisher
 
 import (

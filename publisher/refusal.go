@@ -26,13 +26,14 @@ const (
 	rateLimit                  // above PUBLISHER_RATE
 	redisAway                  // Redis does not answer
 	redisRefused               // Redis answers with an error
+	natsAway                   // NATS does not answer; only revoking needs it
 	whys                       // how many there are
 )
 
 func (w why) String() string {
 	return [whys]string{"bad-request", "unauthorized", "foreign-origin", "not-found", "bad-method", "slow-request",
 		"head-too-large", "body-too-large", "too-many-items", "payload-too-large", "name-too-long", "reserved-name",
-		"rate", "redis-away", "redis-refused"}[w]
+		"rate", "redis-away", "redis-refused", "nats-away"}[w]
 }
 
 // status is what a request that is refused as a whole is answered with.
@@ -40,7 +41,7 @@ func (w why) status() int {
 	return [whys]int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestTimeout,
 		http.StatusRequestHeaderFieldsTooLarge, http.StatusRequestEntityTooLarge, http.StatusRequestEntityTooLarge, http.StatusRequestEntityTooLarge,
 		http.StatusBadRequest, http.StatusBadRequest,
-		http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusServiceUnavailable}[w]
+		http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusServiceUnavailable, http.StatusServiceUnavailable}[w]
 }
 
 // refusal is why something was not published, in words for whoever asked.

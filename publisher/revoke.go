@@ -22,11 +22,12 @@ const (
 	longestName = 4096
 )
 
-// openNATS returns a connection, or the error of not having one in natsLimit.
-func openNATS(ctx context.Context, s natsconn.Settings) (*nats.Conn, error) {
+// openNATS returns a connection, or the error of not having one in natsLimit. name is
+// of whom, see natsconn.Open.
+func openNATS(ctx context.Context, s natsconn.Settings, name string, log *slog.Logger) (*nats.Conn, error) {
 	up := make(chan struct{}, 1)
 	var why atomic.Pointer[error]
-	nc, err := natsconn.Open(s, "publisher", slog.New(slog.DiscardHandler), natsconn.Hooks{
+	nc, err := natsconn.Open(s, name, log, natsconn.Hooks{
 		Up: func() {
 			select {
 			case up <- struct{}{}:

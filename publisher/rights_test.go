@@ -46,6 +46,14 @@ func TestRights(t *testing.T) {
 	f("send", "another", "x")
 	as("mute", "+ping", "&*")
 	f("send", "a", "x")
+	t.Setenv("NATS_URL", embedded.TestNATS(t).URL())
+	if code, _, errs := run(context.Background(), "", "tap", "a", "-for", "100ms"); code != worker.ExitFailed || !strings.Contains(errs, "+subscribe") || strings.Contains(errs, "s3cret") {
+		t.Errorf("tap without the right: %d %s", code, errs)
+	}
+	as("ear", "+subscribe", "+ping", "&a")
+	if code, out, errs := run(context.Background(), "", "tap", "a", "-for", "100ms"); code != worker.ExitOK || !strings.Contains(out, "no node") || !strings.Contains(out, "nothing came") {
+		t.Errorf("tap: %d %s %s", code, out, errs)
+	}
 	as("deaf", "+publish", "&*") // simulate asks first whether Redis is there
 	f("simulate", "race", "-for", "300ms")
 }

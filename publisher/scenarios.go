@@ -25,8 +25,16 @@ func Scenarios() []Scenario {
 		{"game", "multiplayer game", "game:{roomId}:{playerId}, game:{roomId}", "type: player-move, game-state", newGames},
 		{"bills", "bill status", "billStatusChannel", "status: received, checked, approved, rejected, scheduled, paid", newBills},
 		{"orders", "orders", "user:{userId}", "event notification; data.type: order_placed, order_paid, order_shipped, order_delivered", newOrders},
+		{"notifications", "notifications", "user:{userId}", "event notification; data.type: message, mention, invitation", newNotifications},
+		{"items", "generic hub", "items:{urlSlug}", "event: item-added, item-changed, item-removed", newItems},
+		{"service", "Spring-style service", "sse:channel:{clientId}, sse:broadcast, sse:group:{group}", "event: notification, broadcast, group-message", newServices},
+		{"notices", "conditional messages", "notices", "message.type: for-all, for-admins, for-staff, for-beta-admins", newNotices},
+		{"alerts", "priority", "alerts:{urlSlug}, updates:{urlSlug}, trivia:{urlSlug}", "type: alert, update, trivia", newAlerts},
+		{"dashboards", "dashboards", "dashboard:{urlSlug}", "one kind", newDashboards},
 		{"chat", "chat rooms", "chat:{room}", "event message", newChats},
 		{"stocks", "stock prices", "stocks:{symbol}", "one kind", newStocks},
+		{"news", "breaking news", "news:{section}", "event breaking-news", newNews},
+		{"jobs", "job progress", "jobs:{jobId}", "status: queued, running, done, failed", newJobs},
 	}
 }
 

@@ -12,12 +12,13 @@ import (
 	"sluice/shared/event"
 )
 
-// told is a message as a page sees it.
+// told is a message as a page sees it, and whom it is for.
 type told struct {
-	channel string
-	event   string
-	data    map[string]any
-	raw     []byte
+	channel  string
+	event    string
+	data     map[string]any
+	raw      []byte
+	criteria string
 }
 
 func (m told) str(key string) string  { s, _ := m.data[key].(string); return s }
@@ -40,7 +41,7 @@ func hear(t *testing.T, name string, n, size int) []told {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := told{channel: m.channel, event: ev.Name, raw: ev.Data}
+		got := told{channel: m.channel, event: ev.Name, raw: ev.Data, criteria: string(ev.Criteria)}
 		if err := json.Unmarshal(ev.Data, &got.data); err != nil {
 			t.Fatalf("%s: %v", m.payload, err)
 		}
@@ -89,6 +90,15 @@ func TestChannelNames(t *testing.T) {
 	f("bills", 3, "billStatusChannel")
 	f("orders", 1, "user:alice")
 	f("orders", 7, "user:alice", "user:bob", "user:carol", "user:dave", "user:erin", "user:user6", "user:user7")
+	f("notifications", 1, "user:frank")
+	f("notifications", 7, "user:frank", "user:grace", "user:heidi", "user:ivan", "user:judy", "user:reader6", "user:reader7")
+	f("items", 2, "items:demo", "items:demo-2")
+	f("service", 1, "sse:broadcast", "sse:channel:client1", "sse:group:staff")
+	f("notices", 3, "notices")
+	f("alerts", 1, "alerts:demo", "updates:demo", "trivia:demo")
+	f("dashboards", 2, "dashboard:demo", "dashboard:demo-2")
+	f("news", 2, "news:world", "news:economy")
+	f("jobs", 2, "jobs:job1", "jobs:job2")
 	f("chat", 2, "chat:demo", "chat:demo-2")
 	f("stocks", 6, "stocks:SLCE", "stocks:GOFR", "stocks:EVNT", "stocks:PUBS", "stocks:NODE", "stocks:SYM6")
 }
@@ -101,12 +111,17 @@ func TestEventsAreThoseOfTheTable(t *testing.T) {
 			switch s.Name {
 			case "bills":
 				kinds[m.str("status")] = true
-			case "chat", "stocks":
+			case "jobs":
+				kinds[m.str("status")] = true
+			case "items", "service":
+				kinds[m.event] = true
+				continue
+			case "chat", "stocks", "dashboards", "news":
 				kinds["one"] = true
 			default:
 				kinds[m.str("type")] = true
 			}
-			wantName := map[string]string{"orders": "notification", "chat": "message"}[s.Name]
+			wantName := map[string]string{"orders": "notification", "notifications": "notification", "chat": "message", "news": "breaking-news"}[s.Name]
 			if m.event != wantName {
 				t.Errorf("%s: event %q, want %q", s.Name, m.event, wantName)
 			}

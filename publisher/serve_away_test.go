@@ -191,7 +191,7 @@ func TestServeRefusedByRedis(t *testing.T) {
 // gate is an audience that lets its askers wait.
 type gate struct{ come, open chan struct{} }
 
-func (g gate) Recipients(context.Context, []Target) []int {
+func (g gate) recipients(context.Context, []target) []int {
 	g.come <- struct{}{}
 	<-g.open
 	return []int{7}

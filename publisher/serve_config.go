@@ -7,7 +7,9 @@ import (
 
 	"sluice/shared/apikey"
 	"sluice/shared/certs"
+	"sluice/shared/natsconn"
 	"sluice/shared/origin"
+	"sluice/shared/wire"
 	"sluice/shared/worker"
 )
 
@@ -22,6 +24,8 @@ type ServeConfig struct {
 		URL string `default:"redis://127.0.0.1:6379" desc:"Redis to publish to"`
 		certs.Client
 	}
+	NATS             natsconn.Settings
+	Stream           wire.Stream
 	BroadcastChannel string `split_words:"true" default:"sse:broadcast" desc:"channel that POST /broadcast publishes to"`
 	ClientChannel    string `split_words:"true" default:"sse:channel:{clientId}" desc:"channel that POST /notify publishes to for a clientId"`
 	GroupChannel     string `split_words:"true" default:"sse:group:{group}" desc:"channel that POST /notify publishes to for a group"`
@@ -33,6 +37,7 @@ type Settings struct {
 	Addr        string        `default:"127.0.0.1:8090" desc:"address of the HTTP API"`
 	APIKeys     apikey.Keys   `split_words:"true" desc:"bearer keys, one of which a request must have, separated by commas; without keys the API listens on loopback only"`
 	Origins     origin.List   `desc:"origins of pages that may post, beside those of the same host, e.g. https://a.com,https://*.b.com"`
+	NATS        bool          `default:"true" desc:"ask the nodes over NATS how many clients a message has, and take POST /revoke; false: recipients are null"`
 	Rate        float64       `default:"5000" desc:"messages per second of each key (without keys: of all together), 0: no limit"`
 	MaxItems    int           `split_words:"true" default:"500" desc:"messages in one POST /publish"`
 	MaxPayload  int           `split_words:"true" default:"1048397" desc:"size of a payload in bytes; the default is what the bridge takes while NATS has its default max_payload"`
@@ -83,6 +88,11 @@ func (c *ServeConfig) Validate() error {
 		return fmt.Errorf("PUBLISHER_READ_TIMEOUT=%s: want 10ms to 1h", p.ReadTimeout)
 	case p.DrainDelay < 0 || p.DrainDelay > time.Hour:
 		return fmt.Errorf("PUBLISHER_DRAIN_DELAY=%s: want 0s to 1h", p.DrainDelay)
+	}
+	if p.NATS {
+		if err := checkNATS(c.NATS, c.Stream); err != nil {
+			return err
+		}
 	}
 	_, err = newPlaces(c)
 	return err

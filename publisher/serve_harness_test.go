@@ -26,20 +26,20 @@ type api struct {
 }
 
 // serveWith starts a server, without waiting for Redis.
-func serveWith(t testing.TB, redisURL string, change func(*ServeConfig), audience Audience) *api {
+func serveWith(t testing.TB, redisURL string, change func(*ServeConfig), who audience) *api {
 	t.Helper()
 	cfg := worker.Default[ServeConfig]()
 	cfg.Redis.URL, cfg.Admin.Addr, cfg.Publisher.Addr = redisURL, "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Publisher.DrainDelay = 0
+	cfg.Publisher.DrainDelay, cfg.Publisher.NATS = 0, false
 	if change != nil {
 		change(&cfg)
 	}
 	a := &api{t: t, log: &embedded.Lines{}, ran: make(chan struct{})}
 	var err error
-	if a.s, err = New(cfg, slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))); err != nil {
+	if a.s, err = New(cfg, a.log.Logger(slog.LevelDebug)); err != nil {
 		t.Fatal(err)
 	}
-	a.s.Audience = audience
+	a.s.audience = who
 	ctx, cancel := context.WithCancel(context.Background())
 	a.end = cancel
 	go func() {

@@ -27,15 +27,13 @@ const drainLimit = callLimit + time.Second
 //	POST ── head: page, key ── body: messages ── rate ──> Redis PUBLISH ──> {"success":true,"recipients":n}
 //	                                                          └─ away: 503 at once, see link
 type Server struct {
-	// Audience, if it is set before Run, tells how many recipients a message has;
-	// without it they are null.
-	Audience Audience
-
 	cfg      ServeConfig
 	log      *slog.Logger
 	ln       net.Listener
 	admin    *worker.Admin
 	client   redis.UniversalClient
+	nodes    *nodes   // from Run; nil without PUBLISHER_NATS
+	audience audience // the nodes, or nil
 	out      outbox
 	link     *link
 	places   places
@@ -106,6 +104,17 @@ func (s *Server) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.Background())
 	defer stop()
 	var wg sync.WaitGroup
+	if s.cfg.Publisher.NATS {
+		n, err := openNodes(s.cfg.NATS, s.cfg.Stream, s.log)
+		if err != nil {
+			s.ln.Close()
+			s.admin.Close()
+			return err
+		}
+		defer n.nc.Close()
+		s.nodes, s.audience = n, n
+		wg.Go(func() { n.asker.Run(work) })
+	}
 	broken := make(chan error, 2)
 	wg.Go(func() { s.link.run(work) })
 	wg.Go(func() {

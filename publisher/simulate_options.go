@@ -24,7 +24,7 @@ const (
 type SimulateOptions struct {
 	Scenarios []string      // by name; none, or AllScenarios: all of them
 	Rate      float64       // messages per second of each scenario, 0: DefaultRate
-	Size      int           // tracks, boards, rooms, users, symbols, bills; 0: DefaultSize
+	Size      int           // tracks, boards, rooms, users, symbols and so on; 0: DefaultSize
 	Bytes     int           // payloads are padded to about this many
 	Seed      uint64        // the same seed gives the same messages
 	For       time.Duration // ends after this time, 0: with the context

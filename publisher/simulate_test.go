@@ -172,13 +172,13 @@ func TestSimulateOverRedis(t *testing.T) {
 		for range n {
 			m := sub.next()
 			var s struct {
-				Seq  int64
-				Data struct{ Seq int64 }
+				Seq           int64
+				Data, Message struct{ Seq int64 }
 			}
 			if err := json.Unmarshal([]byte(m.Payload), &s); err != nil {
 				t.Fatal(err)
 			}
-			if seq := max(s.Seq, s.Data.Seq); seq <= seqs[m.Channel] {
+			if seq := max(s.Seq, s.Data.Seq, s.Message.Seq); seq <= seqs[m.Channel] {
 				t.Fatalf("%s: %d after %d", m.Channel, seq, seqs[m.Channel])
 			} else {
 				seqs[m.Channel] = seq

@@ -4,17 +4,20 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/valyala/fasthttp"
 )
 
-// take serves a request to publish.
+// take serves a request to publish, or to revoke.
 func (s *Server) take(ctx *fasthttp.RequestCtx, e endpoint) {
 	s.cors(ctx)
 	if !s.allow(ctx, http.MethodPost) {
 		return
 	}
 	s.stats.requests[e].Add(1)
+	began := time.Now()
+	defer func() { s.stats.requestTime.Observe(time.Since(began).Seconds()) }()
 	if r := s.publish(ctx, e); r != nil {
 		s.refuse(ctx, r)
 	}
@@ -27,6 +30,9 @@ func (s *Server) publish(ctx *fasthttp.RequestCtx, e endpoint) *refusal {
 	key, r := s.key(&ctx.Request.Header)
 	if r != nil {
 		return r
+	}
+	if e == revocation {
+		return s.revokeToken(ctx, key)
 	}
 	counted, r := wantsCount(ctx.QueryArgs())
 	if r != nil {
@@ -138,11 +144,11 @@ type done struct {
 
 func (s *Server) success(posts []post, counted bool) []done {
 	list := make([]done, len(posts))
-	var targets []Target
+	var targets []target
 	for i, p := range posts {
 		list[i].Success = true
 		if counted {
-			targets = append(targets, Target{p.channel, p.criteria})
+			targets = append(targets, target{p.channel, p.criteria})
 		}
 	}
 	for i, n := range s.count(targets) {

@@ -1,0 +1,116 @@
+package publisher
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice/shared/embedded"
+	"sluice/shared/worker"
+)
+
+// tapping runs a tap in the background.
+type tapRun struct {
+	t         *testing.T
+	out, errs embedded.Lines
+	cancel    context.CancelFunc
+	code      chan int
+}
+
+func startTap(t *testing.T, args ...string) *tapRun {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &tapRun{t: t, cancel: cancel, code: make(chan int, 1)}
+	go func() { r.code <- Main(ctx, append([]string{"tap"}, args...), strings.NewReader(""), &r.out, &r.errs) }()
+	t.Cleanup(cancel)
+	until(t, "it taps", func() bool { return strings.Contains(r.out.String(), "tapping") })
+	return r
+}
+
+func (r *tapRun) ends(code int, want string) {
+	r.t.Helper()
+	select {
+	case got := <-r.code:
+		if text := r.out.String() + r.errs.String(); got != code || !strings.Contains(text, want) {
+			r.t.Errorf("exit %d, want %d with %q: %s", got, code, want, text)
+		}
+	case <-time.After(patience):
+		r.t.Fatalf("it does not end: %s", r.out.String())
+	}
+}
+
+// What happens on the way is told: a message that is in the stream and was not heard on
+// its way to the nodes is found there, the others are not.
+func TestTapLooksIntoTheStream(t *testing.T) {
+	r, n := embedded.TestRedis(t), embedded.TestNATS(t)
+	t.Setenv("REDIS_URL", r.URL())
+	t.Setenv("NATS_URL", n.URL())
+	client := embeddedClient(t, r.URL())
+	nc, err := nats.Connect(n.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without RePublish, as after the unclean death of its leader.
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "SLUICE", Subjects: []string{"sluice.log.>"}, Storage: jetstream.MemoryStorage}); err != nil {
+		t.Fatal(err)
+	}
+	store := func(payload string) {
+		t.Helper()
+		if _, err := js.Publish(t.Context(), "sluice.log.a", []byte(payload)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish := func(payload string) {
+		t.Helper()
+		if err := client.Publish(t.Context(), "a", payload).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store("one") // before the tap: not what it looks for
+	tap := startTap(t, "a", "-n", "3")
+	for _, payload := range []string{"one", "two"} {
+		publish(payload)
+		store(payload)
+	}
+	publish("lost")
+	tap.ends(worker.ExitOK, "not there after 4s")
+	out := tap.out.String()
+	for _, want := range []string{"sequence 2", "sequence 3"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %s in %s", want, out)
+		}
+	}
+	if strings.Contains(out, "sequence 1\n") || strings.Count(out, "not heard: nodes fetch it") != 2 {
+		t.Errorf("%s", out)
+	}
+}
+
+// It ends with its time, by a signal, and when it cannot hear any more.
+func TestTapEnds(t *testing.T) {
+	r, n := embedded.TestRedisProcess(t), embedded.TestNATS(t)
+	t.Setenv("REDIS_URL", r.URL())
+	t.Setenv("NATS_URL", n.URL())
+	startTap(t, "a", "-for", "200ms").ends(worker.ExitOK, "nothing came")
+	tap := startTap(t, "a")
+	tap.cancel()
+	tap.ends(worker.ExitOK, "")
+	tap = startTap(t, "a")
+	_ = r.Stop()
+	tap.ends(worker.ExitFailed, "the link to Redis was lost")
+	if code, _, errs := run(t.Context(), "", "tap", "a"); code != worker.ExitFailed || !strings.Contains(errs, "REDIS_URL") {
+		t.Errorf("without Redis: %d %s", code, errs)
+	}
+	t.Setenv("NATS_URL", "nats://127.0.0.1:1")
+	if code, _, errs := run(t.Context(), "", "tap", "a"); code != worker.ExitFailed || !strings.Contains(errs, "NATS_URL") {
+		t.Errorf("without NATS: %d %s", code, errs)
+	}
+}
