@@ -60,7 +60,7 @@ func TestChurn(t *testing.T) {
 	nodeLimit, bridgeLimit := nodeBase.limit(), bridgeBase.limit()
 	serverLimit := descriptors(t, c.nats.Pid()) + spareDescriptors
 	t.Logf("before: node %v; bridge %v", nodeBase, bridgeBase)
-	c.roamers = newRoamers(t, c.addr, "churn:roam", churnRoamers, c.rng)
+	c.roamers = newRoamers(t, c.addr, "churn:roam", churnRoamers, c.rng, nil)
 	var node, bridge []level
 	for round := 0; round < 2 || time.Now().Before(end); round++ {
 		began := time.Now()

@@ -99,11 +99,15 @@ func TestClientTokens(t *testing.T) {
 	}
 	b.positioned()
 	// Live, and by the address.
+	live := node.metric("sluice_ssenode_connects_total")
 	b.run(`sluice.subscribe("no:1", note)`, nil)
 	b.until(`errors.some(e => e.includes("no:1"))`)
 	b.open()
 	p.publish("ok:1", "1")
 	b.until(`got.length === 1`)
+	if n := node.metric("sluice_ssenode_connects_total"); n != live {
+		t.Errorf("a channel that was refused has cost %v connections", n-live)
+	}
 	b.run(`sluice.close()`, nil)
 	d := p.tab(t)
 	d.begin(server, ask, "no:2", "ok:2")
@@ -113,20 +117,27 @@ func TestClientTokens(t *testing.T) {
 
 	// One that ends soon is replaced before, and nothing is lost meanwhile.
 	asked.Store(0)
-	life.Store(int64(6 * time.Second))
+	const short = 6 * time.Second
+	life.Store(int64(short))
 	c := p.tab(t)
 	c.begin(server, ask, "ok:3")
 	c.positioned()
 	stop := p.numbers("ok:3")
 	c.until(settled)
+	ends := time.Now().Add(short) // or before
 	life.Store(int64(time.Hour))
 	eventually(t, "another token", func() bool { return asked.Load() > 1 })
 	connects := node.metric("sluice_ssenode_connects_total")
 	c.until(`got.length > 400`)
-	eventually(t, "it is connected by the new token", func() bool {
-		return node.metric("sluice_ssenode_connects_total") > connects || node.metric(`sluice_ssenode_closes_total{reason="token-expired"}`) == 0
-	})
+	eventually(t, "the stream lives by the new token", func() bool { return node.metric("sluice_ssenode_refreshed_total") == 1 })
+	eventually(t, "the old token has ended", func() bool { return time.Now().After(ends) })
+	var have int
+	c.run(`got.length`, &have)
+	c.until(fmt.Sprintf(`got.length > %d`, have))
 	c.sequence("ok:3", stop())
+	if n := node.metric("sluice_ssenode_connects_total"); n != connects || node.metric(`sluice_ssenode_closes_total{reason="token-expired"}`) != 0 {
+		t.Errorf("%v connections more, or closed", n-connects)
+	}
 	c.run(`sluice.close()`, nil)
 
 	// Refused ones: another is asked for, but not for ever.

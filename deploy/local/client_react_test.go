@@ -16,23 +16,28 @@ import (
 // client's files lie beside it.
 func packages(t *testing.T) string {
 	t.Helper()
+	return npmInstalled(t, "../../ssenode/web/sluice*.*s", "testdata/client/*")
+}
+
+// npmInstalled copies the files that match into a folder, installs there what the lock
+// file among them names, and returns the folder.
+func npmInstalled(t *testing.T, patterns ...string) string {
+	t.Helper()
 	npm := embedded.NeedProgram(t, "npm")
 	dir := t.TempDir()
-	files, err := filepath.Glob("../../ssenode/web/sluice*.*s")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("the client's files: %v, %v", files, err)
-	}
-	own, err := filepath.Glob("testdata/client/*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range append(files, own...) {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), b, 0o644); err != nil {
-			t.Fatal(err)
+		for _, name := range files {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), b, 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), npm, "ci", "--no-audit", "--no-fund", "--prefer-offline")

@@ -220,79 +220,47 @@ func clientParser(t *testing.T, p *pages) {
 	}
 }
 
-// What it says to a server while it is connected, and that it stays connected.
+// Channels come and go on a connection that is there, which goes on; what comes of them
+// meanwhile is not lost.
 func clientLive(t *testing.T, p *pages) {
-	var mu sync.Mutex
-	var streams int
-	var said []string
-	lines := make(chan string, 10)
-	lines <- "retry: 20\n\nevent: connected\ndata: {\"clientId\":\"me\"}\n\n"
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Access-Control-Allow-Origin", "*")
-		w.Header().Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
-		mu.Lock()
-		defer mu.Unlock()
-		switch {
-		case r.Method == http.MethodOptions:
-		case r.Method == http.MethodPost:
-			var body struct{ ClientID, Channel, Token string }
-			if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-				t.Error(err)
-			}
-			said = append(said, r.Header.Get("Authorization")+" "+r.URL.Path+" "+body.ClientID+" "+body.Channel+body.Token)
-			if body.Channel == "no" {
-				w.WriteHeader(http.StatusForbidden)
-				fmt.Fprint(w, `{"error":"Forbidden","channel":"no"}`)
-				return
-			}
-			if r.URL.Path == "/subscribe" {
-				lines <- "event: subscribed\nid: e-5\ndata: {}\n\n" + fmt.Sprintf("id: e-6\ndata: {\"channel\":%q,\"event\":null,\"data\":1}\n\n", body.Channel)
-			}
-			fmt.Fprint(w, `{"success":true,"connections":1}`)
-		case r.URL.Path == "/events":
-			streams++
-			mu.Unlock()
-			defer mu.Lock()
-			w.Header().Set("Content-Type", "text/event-stream")
-			for {
-				select {
-				case text := <-lines:
-					fmt.Fprint(w, text)
-					if err := http.NewResponseController(w).Flush(); err != nil {
-						return
-					}
-				case <-r.Context().Done():
-					return
-				}
-			}
-		default:
-			w.WriteHeader(http.StatusNotFound)
+	sum := func(name string) (n float64) {
+		for _, node := range p.nodes {
+			n += node.metric("sluice_ssenode_" + name)
 		}
-	}))
-	t.Cleanup(server.Close)
-	b := p.tab(t)
-	b.run(fmt.Sprintf(`(async () => {
-		let tokens = 0;
-		const { Sluice } = await import("%s/sluice.js");
-		begin(Sluice, { server: %q, token: () => "token" + ++tokens });
-		sluice.subscribe("first", note);
-	})()`, p.server, server.URL), nil)
-	b.open()
-	b.run(`window.end = sluice.subscribe("second", note)`, nil)
-	b.open()
-	b.until(`got.length === 1 && got[0].channel === "second"`)
-	b.run(`end(); sluice.subscribe("no", note)`, nil)
-	b.until(`errors.length === 1 && sluice.status.state === "open"`)
-	lines <- "event: token-expiring\ndata: {}\n\n"
-	eventually(t, "the token is replaced", func() bool { mu.Lock(); defer mu.Unlock(); return len(said) == 4 })
-	b.run(`sluice.close()`, nil)
-	mu.Lock()
-	defer mu.Unlock()
-	slices.Sort(said[1:3])
-	want := []string{"Bearer token1 /subscribe me second", "Bearer token1 /subscribe me no", "Bearer token1 /unsubscribe me second", "Bearer token2 /refresh me token2"}
-	if !slices.Equal(said, want) || streams != 1 {
-		t.Errorf("%d streams, said %q, want %q", streams, said, want)
+		return n
 	}
+	subscribed, unsubscribed := sum("subscribed_total"), sum("unsubscribed_total")
+	b := p.tab(t)
+	b.begin(p.server, `{share: false}`, "lives:1")
+	b.positioned()
+	connects := sum("connects_total")
+	stop := p.numbers("lives:2")
+	b.run(`window.end = sluice.subscribe("lives:2", note)`, nil)
+	b.open()
+	b.until(`got.length > 50`)
+	last := stop() - 1
+	b.until(fmt.Sprintf(`got.at(-1).data === %d`, last))
+	var whole bool
+	if b.run(`got.every((e, i) => e.channel === "lives:2" && e.data === got[0].data + i)`, &whole); !whole {
+		t.Error("some are missing, or came twice")
+	}
+	b.run(`end()`, nil)
+	eventually(t, "it is taken away", func() bool { return sum("unsubscribed_total") == unsubscribed+1 })
+	if n := sum("subscribed_total") - subscribed; n != 1 {
+		t.Errorf("%v channels were added", n)
+	}
+	// A pattern that it has brings the channel, and the server tells nothing of it.
+	b.run(`sluice.subscribePattern("lives:*", note)`, nil)
+	b.positioned()
+	connects++ // patterns stand in the address
+	b.run(`got.length = 0, sluice.subscribe("lives:3", note)`, nil)
+	b.open()
+	p.publish("lives:3", "3")
+	b.until(`got.length === 2`)
+	if n := sum("connects_total"); n != connects {
+		t.Errorf("%v connections, want %v", n, connects)
+	}
+	b.run(`sluice.close()`, nil)
 }
 
 // Where something on the way holds streams back, it polls; nothing is lost.

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -40,16 +38,6 @@ func newFleet(t testing.TB, nats interface{ URL() string }, change func(*bridge.
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.client.Close() })
-	run := func(w interface{ Run(context.Context) error }) {
-		ctx, cancel := context.WithCancel(context.Background())
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if err := w.Run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-		t.Cleanup(func() { cancel(); wg.Wait() })
-	}
 	for i := range 3 {
 		c := worker.Default[ssenode.Config]()
 		c.Admin.Addr, c.SSENode.Addr = "127.0.0.1:0", "127.0.0.1:0"
@@ -69,7 +57,7 @@ func newFleet(t testing.TB, nats interface{ URL() string }, change func(*bridge.
 		if err != nil {
 			t.Fatal(err)
 		}
-		run(n)
+		embedded.TestRun(t, n.Run)
 		f.nodes = append(f.nodes, n)
 	}
 	c := worker.Default[bridge.Config]()
@@ -84,7 +72,7 @@ func newFleet(t testing.TB, nats interface{ URL() string }, change func(*bridge.
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(b)
+	embedded.TestRun(t, b.Run)
 	for _, n := range f.nodes {
 		until(t, "a node is ready", func() bool {
 			code, _ := fetch(t, "http://"+n.AdminAddr().String()+"/readyz")

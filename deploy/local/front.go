@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -25,25 +25,26 @@ var page embed.FS
 type front struct {
 	ln    net.Listener
 	srv   *http.Server
-	page  http.Handler
-	post  http.Handler // the publisher
-	rest  http.Handler // the nodes
-	nodes []string     // host:port
+	mux   *http.ServeMux // the page, and what it can do
+	post  http.Handler   // the publisher
+	rest  http.Handler   // the nodes
+	nodes []string       // host:port
 	next  atomic.Uint64
 	dial  net.Dialer
+
+	mu      sync.Mutex // guards streams
+	streams map[*context.CancelFunc]bool
 }
 
 func newFront(ln net.Listener, nodes []string, publisher string, log *slog.Logger) *front {
-	f := &front{ln: ln, nodes: nodes, dial: net.Dialer{Timeout: time.Second}}
+	f := &front{ln: ln, nodes: nodes, dial: net.Dialer{Timeout: time.Second}, mux: http.NewServeMux(), streams: map[*context.CancelFunc]bool{}}
 	files, err := fs.Sub(page, "page")
 	if err != nil {
 		panic(err) // the folder is embedded above
 	}
 	server := http.FileServerFS(files)
-	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", server)
-	mux.Handle("GET /demo/", http.StripPrefix("/demo", server))
-	f.page = mux
+	f.mux.Handle("GET /{$}", secured(server))
+	f.mux.Handle("GET /demo/", secured(http.StripPrefix("/demo", server)))
 	debug := slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	f.rest = &httputil.ReverseProxy{
 		Rewrite:       rewrite,
@@ -80,10 +81,47 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/publish" || strings.HasPrefix(path, "/publish/") || path == "/notify" || path == "/broadcast":
 		f.post.ServeHTTP(w, r)
 	case path == "/" || strings.HasPrefix(path, "/demo/"):
-		f.page.ServeHTTP(w, r)
+		f.mux.ServeHTTP(w, r)
 	default:
-		f.rest.ServeHTTP(w, r)
+		f.stream(w, r)
 	}
+}
+
+// stream gives a request to a node. Until it is answered in full it can be cut.
+func (f *front) stream(w http.ResponseWriter, r *http.Request) {
+	ctx, cut := context.WithCancel(r.Context())
+	defer cut()
+	if strings.HasPrefix(r.URL.Path, "/events") {
+		f.mu.Lock()
+		f.streams[&cut] = true
+		f.mu.Unlock()
+		defer func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			delete(f.streams, &cut)
+		}()
+	}
+	f.rest.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// cut breaks all streams off, in the middle, and tells how many.
+func (f *front) cut() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for cut := range f.streams {
+		(*cut)()
+	}
+	return len(f.streams)
+}
+
+// secured keeps the page to itself: whatever is published, it loads and runs nothing
+// from elsewhere, and no other page frames its buttons.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; img-src data:; frame-ancestors 'none'")
+		w.Header().Set("Cache-Control", "no-cache")
+		next.ServeHTTP(w, r)
+	})
 }
 
 // connect dials the next node that answers.
@@ -104,7 +142,7 @@ func (f *front) connect(ctx context.Context, network, _ string) (net.Conn, error
 // for final, so a stream gets an empty one that tells it to come back.
 func noNode(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
-		return // the browser left
+		return // the browser left, or the stream was cut
 	}
 	if r.Header.Get("Accept") == "text/event-stream" {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -112,20 +150,14 @@ func noNode(w http.ResponseWriter, r *http.Request, err error) {
 		fmt.Fprint(w, "retry: 1000\n\n")
 		return
 	}
-	badGateway(w, map[string]any{"error": err.Error()})
+	answer(w, http.StatusBadGateway, map[string]any{"error": err.Error()})
 }
 
 // noPublisher answers when the publisher did not.
 func noPublisher(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() == nil {
-		badGateway(w, map[string]any{"success": false, "error": "the publisher does not answer: " + err.Error()})
+		answer(w, http.StatusBadGateway, map[string]any{"success": false, "error": "the publisher does not answer: " + err.Error()})
 	}
-}
-
-func badGateway(w http.ResponseWriter, body map[string]any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusBadGateway)
-	_ = json.NewEncoder(w).Encode(body)
 }
 
 func (f *front) run(ctx context.Context) error {

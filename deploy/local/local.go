@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -11,27 +12,25 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"sluice/bridge"
 	"sluice/publisher"
 	"sluice/shared/certs"
 	"sluice/shared/embedded"
 	"sluice/shared/natsconn"
 	"sluice/shared/redisconn"
 	"sluice/shared/worker"
-	"sluice/ssenode"
 )
 
-// local is everything in one process.
+// local is everything that one command starts.
 type local struct {
-	cfg    config
-	log    *slog.Logger
-	out    io.Writer
-	redis  *embedded.Redis // nil when REDIS_URL is set
-	nats   *embedded.NATS  // nil when NATS_URL is set
-	bridge *bridge.Bridge
-	nodes  []*ssenode.Node
-	poster *publisher.Server
-	front  *front
+	cfg     config
+	log     *slog.Logger
+	out     io.Writer
+	redis   *embedded.Redis // nil when REDIS_URL is set
+	nats    *embedded.NATS  // nil when NATS_URL is set
+	bridges []*child
+	nodes   []*child
+	poster  *publisher.Server
+	front   *front
 
 	redisURL, natsURL string
 }
@@ -66,36 +65,25 @@ func newLocal(cfg config, log *slog.Logger, out io.Writer) (_ *local, err error)
 		}
 		l.natsURL = l.nats.URL()
 	}
-	bc := worker.Default[bridge.Config]()
-	bc.Admin.Addr = "127.0.0.1:0"
-	bc.Redis.URL, bc.NATS.URL, bc.Routes = l.redisURL, l.natsURL, cfg.Routes
-	if l.bridge, err = bridge.New(bc, log.With("worker", "bridge")); err != nil {
-		return nil, err
+	secret := ""
+	if cfg.auth {
+		secret = rand.Text() + rand.Text()
 	}
-	var addrs []string
-	for i := range cfg.Local.Nodes {
-		nc := worker.Default[ssenode.Config]()
-		nc.Admin.Addr, nc.SSENode.Addr = "127.0.0.1:0", "127.0.0.1:0"
-		nc.SSENode.Name = fmt.Sprintf("node%d", i+1)
-		nc.NATS.URL, nc.Routes = l.natsURL, cfg.Routes
-		if err := nc.SSENode.AutoChannels.Decode("sse:broadcast,sse:channel:{clientId}"); err != nil {
-			return nil, err
-		}
-		nc.SSENode.DrainDelay, nc.SSENode.DrainTime = 0, 0 // Ctrl-C ends at once
-		n, err := ssenode.New(nc, log.With("worker", nc.SSENode.Name))
-		if err != nil {
-			return nil, err
-		}
-		l.nodes = append(l.nodes, n)
-		addrs = append(addrs, n.Addr().String())
+	if err := l.startChildren(secret); err != nil {
+		return nil, err
 	}
 	pc := worker.Default[publisher.ServeConfig]()
 	pc.Admin.Addr, pc.Publisher.Addr = "127.0.0.1:0", "127.0.0.1:0"
-	pc.Redis.URL, pc.Publisher.DrainDelay = l.redisURL, 0
+	pc.Redis.URL, pc.NATS.URL, pc.Publisher.DrainDelay = l.redisURL, l.natsURL, 0
 	if l.poster, err = publisher.New(pc, log.With("worker", "publisher")); err != nil {
 		return nil, err
 	}
+	var addrs []string
+	for _, n := range l.nodes {
+		addrs = append(addrs, n.hello.Addr)
+	}
 	l.front = newFront(ln, addrs, l.poster.Addr().String(), log)
+	newDemo(l, secret).serve(l.front.mux)
 	return l, nil
 }
 
@@ -109,10 +97,9 @@ func (l *local) Run(ctx context.Context) error {
 	defer l.close()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.front.run(ctx) })
-	g.Go(func() error { return l.bridge.Run(ctx) })
 	g.Go(func() error { return l.poster.Run(ctx) })
-	for _, n := range l.nodes {
-		g.Go(func() error { return n.Run(ctx) })
+	for _, c := range l.children() {
+		g.Go(func() error { return c.Run(ctx) })
 	}
 	if len(l.cfg.scenarios) > 0 {
 		g.Go(func() error { return l.simulate(ctx) })
@@ -141,7 +128,7 @@ func (l *local) simulate(ctx context.Context) error {
 func (l *local) tell() {
 	var nodes []string
 	for _, n := range l.nodes {
-		nodes = append(nodes, "http://"+n.Addr().String())
+		nodes = append(nodes, "http://"+n.hello.Addr)
 	}
 	site := "http://" + browsable(l.front.ln.Addr())
 	redis, send := redisconn.Redact(l.redisURL), "go run ./publisher/cmd/publisher"
@@ -151,17 +138,25 @@ func (l *local) tell() {
 	fmt.Fprintf(l.out, `
   demo page  %s   (front of %s)
   Redis      %s%s   NATS %s%s
-  admin      bridge http://%s/readyz   nodes http://%s/metrics   publisher http://%s/readyz
+  admin      bridges http://%s/readyz   nodes http://%s/metrics   publisher http://%s/readyz
 
-  listen     curl -N '%s/events?channel=race-events:demo'
+  listen     curl -N '%s/events?channel=race-events:demo'%s
   publish    %s publish race-events:demo '{"type":"race-start"}'
              %s send race-events:demo '{"type":"race-start"}'
              curl -d '{"type":"race-start"}' %s/publish/race-events:demo
 
 `, site, strings.Join(nodes, ", "),
 		redis, ifEmbedded(l.redis != nil), natsconn.Redact(l.natsURL), ifEmbedded(l.nats != nil),
-		l.bridge.Addr(), l.nodes[0].AdminAddr(), l.poster.AdminAddr(),
-		site, redisCLI(l.redisURL), send, site)
+		l.bridges[0].hello.Admin, l.nodes[0].hello.Admin, l.poster.AdminAddr(),
+		site, l.openness(), redisCLI(l.redisURL), send, site)
+}
+
+// openness says what to do about a 401.
+func (l *local) openness() string {
+	if l.cfg.auth {
+		return "   (LOCAL_AUTH=off opens channels of your own)"
+	}
+	return ""
 }
 
 func ifEmbedded(yes bool) string {
@@ -191,8 +186,13 @@ func browsable(a net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
-// close stops the servers, and ports that were opened but not used yet.
+// close stops the servers, and what was started but not run.
 func (l *local) close() {
+	for _, c := range l.children() {
+		if err := c.end(); err != nil {
+			l.log.Warn("left by close", "error", err)
+		}
+	}
 	if l.front != nil {
 		l.front.ln.Close()
 	}

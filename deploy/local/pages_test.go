@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -34,28 +32,16 @@ func newPages(t *testing.T, nodes int, env ...string) *pages {
 	chromium := embedded.NeedProgram(t, "chromium")
 	p := &pages{site: newSite(t, embedded.NATSProcessOptions{}, nodes, env...)}
 	var addrs []string
-	for i := range p.nodes {
-		hop := embedded.TestProxy(t, p.url(i)[len("http://"):])
+	for _, addr := range p.site.addrs() {
+		hop := embedded.TestProxy(t, addr)
 		p.hops = append(p.hops, hop)
 		addrs = append(addrs, hop.Addr())
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.server = "http://" + ln.Addr().String()
 	p.mux = http.NewServeMux()
 	p.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "testdata/client/page.html") })
 	p.origin = httptest.NewServer(p.mux)
 	t.Cleanup(p.origin.Close)
-	run, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := newFront(ln, addrs, "", slog.New(slog.DiscardHandler)).run(run); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	p.server = frontOf(t, addrs, "")
 	ctx, stop := browser(t, chromium)
 	p.ctx = ctx
 	t.Cleanup(stop)
@@ -82,6 +68,21 @@ type tab struct {
 
 func (p *pages) tab(t *testing.T) *tab {
 	t.Helper()
+	b := p.newTab(t, p.origin.URL)
+	t.Cleanup(func() {
+		if t.Failed() && b.ctx.Err() == nil {
+			var text string
+			_ = chromedp.Run(b.ctx, chromedp.Evaluate(`JSON.stringify({got: got.slice(-20), gaps, states: states.slice(-20), errors})`, &text))
+			t.Logf("tab: %s", text)
+		}
+	})
+	b.until("window.ready")
+	return b
+}
+
+// newTab opens a page.
+func (p *pages) newTab(t *testing.T, url string, before ...chromedp.Action) *tab {
+	t.Helper()
 	ctx, cancel := chromedp.NewContext(p.ctx)
 	b := &tab{t: t, ctx: ctx}
 	b.close = sync.OnceFunc(func() {
@@ -91,17 +92,9 @@ func (p *pages) tab(t *testing.T) *tab {
 		cancel()
 	})
 	t.Cleanup(b.close)
-	if err := chromedp.Run(ctx, chromedp.Navigate(p.origin.URL)); err != nil {
+	if err := chromedp.Run(ctx, append(before, chromedp.Navigate(url))...); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if t.Failed() && ctx.Err() == nil {
-			var text string
-			_ = chromedp.Run(ctx, chromedp.Evaluate(`JSON.stringify({got: got.slice(-20), gaps, states: states.slice(-20), errors})`, &text))
-			t.Logf("tab: %s", text)
-		}
-	})
-	b.until("window.ready")
 	return b
 }
 
@@ -149,7 +142,13 @@ func (b *tab) positioned() {
 }
 
 // numbers publishes numbers on channels until stopped; the function returns how many.
-func (p *pages) numbers(channels ...string) (stop func() int) {
+func (s *site) numbers(channels ...string) (stop func() int) {
+	return s.payloads(func(n int) string { return fmt.Sprint(n) }, channels...)
+}
+
+// payloads publishes payloads, numbered from 0, on channels until stopped; the function
+// returns how many.
+func (s *site) payloads(payload func(n int) string, channels ...string) (stop func() int) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	n := 0
@@ -163,13 +162,13 @@ func (p *pages) numbers(channels ...string) (stop func() int) {
 			case <-tick.C:
 			}
 			for _, c := range channels {
-				p.publish(c, fmt.Sprint(n))
+				s.publish(c, payload(n))
 			}
 			n++
 		}
 	})
 	once := sync.OnceFunc(func() { close(done); wg.Wait() })
-	p.t.Cleanup(once)
+	s.t.Cleanup(once)
 	return func() int { once(); return n }
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -49,22 +48,10 @@ type proc struct {
 	name string
 	cmd  *exec.Cmd
 	done chan struct{}
-
-	mu  sync.Mutex // guards log
-	log bytes.Buffer
+	log  embedded.Lines
 }
 
-func (p *proc) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.Write(b)
-}
-
-func (p *proc) output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.String()
-}
+func (p *proc) output() string { return p.log.String() }
 
 // start runs a program; its name may be followed by an argument.
 func start(t testing.TB, name string, env ...string) *proc {
@@ -77,7 +64,7 @@ func start(t testing.TB, name string, env ...string) *proc {
 	p := &proc{t: t, name: name, done: make(chan struct{}), cmd: exec.Command(filepath.Join(dir, program[0]), program[1:]...)}
 	// Nothing but what is given: a setting of the machine must not help.
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "ADMIN_ADDR=127.0.0.1:0"}, env...)
-	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -166,6 +153,22 @@ func descriptors(t testing.TB, pid int) int {
 		t.Fatal(err)
 	}
 	return len(list)
+}
+
+// catches tells whether a process has a handler for a signal; true where there is no
+// /proc.
+func catches(t testing.TB, pid int, sig syscall.Signal) bool {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return true
+	}
+	_, rest, _ := strings.Cut(string(b), "SigCgt:")
+	mask, err := strconv.ParseUint(strings.Fields(rest + " ?")[0], 16, 64)
+	if err != nil {
+		t.Fatalf("signals of process %d: %v", pid, err)
+	}
+	return mask&(1<<(sig-1)) != 0
 }
 
 // memory is a size of a process in bytes, by its name in /proc/<pid>/status;
@@ -261,6 +264,14 @@ func (s *site) url(node int) string {
 	return "http://" + s.nodes[node].says(`msg="node serves" addr=(\S+)`)
 }
 
+// addrs are where clients connect.
+func (s *site) addrs() (all []string) {
+	for i := range s.nodes {
+		all = append(all, strings.TrimPrefix(s.url(i), "http://"))
+	}
+	return all
+}
+
 func (s *site) publish(name, payload string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
@@ -276,9 +287,15 @@ func (s *site) open(node int, path string) *sseclient.Stream {
 	return openURL(s.t, s.url(node)+path)
 }
 
+// openURL connects and reads up to the connected event.
 func openURL(t testing.TB, url string) *sseclient.Stream {
 	t.Helper()
-	st, err := sseclient.Open(t.Context(), url, sseclient.Options{})
+	return openWith(t, url, sseclient.Options{})
+}
+
+func openWith(t testing.TB, url string, o sseclient.Options) *sseclient.Stream {
+	t.Helper()
+	st, err := sseclient.Open(t.Context(), url, o)
 	if err != nil {
 		t.Fatalf("%s: %v", url, err)
 	}

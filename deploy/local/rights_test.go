@@ -92,6 +92,14 @@ func TestNATSRights(t *testing.T) {
 		s.publish("a", "missed")
 		s.publish("b:z", "missed, too")
 	}
+	poster := start(t, "publisher serve", "REDIS_URL="+server.URL(), "NATS_URL="+g.As("publisher"), "PUBLISHER_ADDR=127.0.0.1:0", "PUBLISHER_DRAIN_DELAY=0s")
+	api := "http://" + poster.says(`msg="publisher serves" addr=(\S+)`)
+	until(t, "the publisher counts the clients of both nodes", func() bool {
+		return postTo(t, api+"/publish/a", "counted") == `200 {"success":true,"recipients":2}`
+	})
+	if got := postTo(t, api+"/revoke", `{"sub":"nobody","for":"1s"}`); !strings.HasPrefix(got, "200 ") {
+		t.Errorf("revoke: %s", got)
+	}
 	standby.stop()
 	if refused := g.Refused(); len(refused) > 0 {
 		t.Errorf("refused: %q", refused)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,11 +19,13 @@ import (
 // roamer is a client that comes and goes, to any node, as a browser does.
 type roamer struct {
 	addrs []string // of nodes
-	pad   string   // at the end of each message
-	query string
-	takes func(channel string) bool
-	rng   *rand.Rand
-	id    string
+	// client connects by https; nil: by http, with a connection for each visit.
+	client *http.Client
+	pad    string // at the end of each message
+	query  string
+	takes  func(channel string) bool
+	rng    *rand.Rand
+	id     string
 	// next is the number expected of each channel, safe what it was at the last
 	// id: between the two a return may begin.
 	next, safe map[string]int
@@ -33,12 +36,22 @@ type roamer struct {
 	has   atomic.Int64
 	trace []string
 	gaps  map[string]int
+	// met is called with the node's name once it is connected; it may be nil.
+	met func(node string)
+	// Of the last visit: when it was told to come back, and whether by the last words of
+	// the stream.
+	retry time.Duration
+	told  bool
 }
 
 // visit connects once and reads until the deadline, or done.
 func (r *roamer) visit(ctx context.Context, done func() bool) error {
 	addr := r.addrs[r.rng.IntN(len(r.addrs))]
-	st, err := sseclient.Open(ctx, "http://"+addr+"/events?"+r.query, sseclient.Options{LastEventID: r.id})
+	scheme := "http://"
+	if r.client != nil {
+		scheme = "https://"
+	}
+	st, err := sseclient.Open(ctx, scheme+addr+"/events?"+r.query, sseclient.Options{LastEventID: r.id, Client: r.client})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -51,6 +64,7 @@ func (r *roamer) visit(ctx context.Context, done func() bool) error {
 	r.trace = append(r.trace, fmt.Sprintf("%s visit %s %s", time.Now().Format("05.000"), addr, r.id))
 	back := map[string]bool{} // channels heard of since
 	repeats := false          // told that more than that may come again
+	r.told = false
 	for !done() {
 		ev, err := st.Next(ctx)
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
@@ -60,7 +74,20 @@ func (r *roamer) visit(ctx context.Context, done func() bool) error {
 			return nil // the node closed it, for a reason of its own
 		}
 		r.steps++
+		if ev.HasRetry {
+			r.told, r.retry = true, ev.Retry
+		} else if ev.HasData {
+			r.told = false
+		}
 		switch {
+		case ev.Name == "connected":
+			var about struct{ Node string }
+			if err := json.Unmarshal([]byte(ev.Data), &about); err != nil {
+				return err
+			}
+			if r.met != nil {
+				r.met(about.Node)
+			}
 		case ev.Name == "gap":
 			var g struct{ Reason string }
 			if err := json.Unmarshal([]byte(ev.Data), &g); err != nil {

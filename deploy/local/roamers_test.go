@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -24,8 +25,9 @@ type roamers struct {
 	honest bool
 }
 
-// newRoamers have a position when it returns, and so miss nothing from then on.
-func newRoamers(t testing.TB, addr, prefix string, clients int, rng *rand.Rand) *roamers {
+// newRoamers have a position when it returns, and so miss nothing from then on. by is
+// each one's client; nil: they connect by http.
+func newRoamers(t testing.TB, addr, prefix string, clients int, rng *rand.Rand, by func(i int) *http.Client) *roamers {
 	t.Helper()
 	rs := &roamers{t: t, sent: map[string]int{}}
 	name := func(group, i int) string { return fmt.Sprintf("%s:%d:%d", prefix, group%4, i) }
@@ -37,12 +39,21 @@ func newRoamers(t testing.TB, addr, prefix string, clients int, rng *rand.Rand) 
 			addrs: []string{addr}, rng: rand.New(rand.NewPCG(rng.Uint64(), 0)),
 			next: map[string]int{}, safe: map[string]int{}, gaps: map[string]int{},
 		}
+		if by != nil {
+			r.client = by(i)
+		}
 		other := name(i+1, 1)
 		pattern := strings.TrimSuffix(name(i, 0), "0")
 		r.query = "pattern=" + pattern + "*&channel=" + other
 		r.takes = func(name string) bool { return strings.HasPrefix(name, pattern) || name == other }
 		rs.all = append(rs.all, r)
 	}
+	rs.arrive()
+	return rs
+}
+
+// arrive gives all a position, before anything is published for them.
+func (rs *roamers) arrive() {
 	rs.each(func(r *roamer) error {
 		ctx, cancel := context.WithTimeout(context.Background(), wait)
 		defer cancel()
@@ -54,7 +65,6 @@ func newRoamers(t testing.TB, addr, prefix string, clients int, rng *rand.Rand) 
 		}
 		return err
 	})
-	return rs
 }
 
 // each lets all do something at once, and waits for them.
@@ -88,6 +98,19 @@ func (rs *roamers) roam(ctx context.Context) {
 			err := r.visit(visit, func() bool { return false })
 			cancel()
 			if err != nil {
+				return err
+			}
+			pause(ctx, time.Duration(r.rng.IntN(200))*time.Millisecond)
+		}
+		return nil
+	})
+}
+
+// stay lets all stay until the context ends; they come back only when they have to.
+func (rs *roamers) stay(ctx context.Context) {
+	rs.each(func(r *roamer) error {
+		for ctx.Err() == nil {
+			if err := r.visit(ctx, func() bool { return false }); err != nil {
 				return err
 			}
 			pause(ctx, time.Duration(r.rng.IntN(200))*time.Millisecond)
@@ -130,4 +153,15 @@ func (rs *roamers) visits() (n int) {
 		n += int(r.ups.Load())
 	}
 	return n
+}
+
+// gaps are what they were told of, by reason.
+func (rs *roamers) gaps() map[string]int {
+	gaps := map[string]int{}
+	for _, r := range rs.all {
+		for reason, n := range r.gaps {
+			gaps[reason] += n
+		}
+	}
+	return gaps
 }

@@ -78,7 +78,7 @@ func TestSecretsStaySecret(t *testing.T) {
 		parts := strings.Split(signed(jwtSecret), ".")[1:] // the head is the same in all
 		requests(t, "http://"+node.says(`msg="node serves" .*addr=(\S+)`), signed(jwtSecret), parts)
 		for _, p := range all {
-			for _, path := range []string{"/metrics", "/readyz", "/healthz", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/nothing"} {
+			for _, path := range []string{"/metrics", "/readyz", "/healthz", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/debug/clients?sub=anna", "/debug/closes", "/debug/why?sub=anna&channel=a", "/nothing"} {
 				_, text := fetch(t, p.admin()+path)
 				told(t, p.name+path, text, parts...)
 			}
@@ -161,7 +161,7 @@ func TestSecretsStaySecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, url := range []string{redisURL, "redis://:" + marked + "-wrong@" + r.Addr(), "redis://:" + marked + "@" + none, marked + "@h"} {
-		for _, args := range []string{"bridge -h", "ssenode -h", "publisher -h", "publisher send a x", "publisher simulate race -for 100ms", "publisher send -h", "bridge -nonsense", "ssenode x"} {
+		for _, args := range []string{"bridge -h", "ssenode -h", "publisher -h", "publisher send a x", "publisher simulate race -for 100ms", "publisher tap a -for 100ms", "publisher send -h", "bridge -nonsense", "ssenode x"} {
 			words := strings.Fields(args)
 			cmd := exec.CommandContext(t.Context(), filepath.Join(dir, words[0]), words[1:]...)
 			cmd.Env = append([]string{"REDIS_URL=" + url}, env...)

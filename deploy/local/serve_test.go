@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"sluice/publisher"
@@ -20,7 +19,18 @@ import (
 // postTo posts and returns status and body.
 func postTo(t testing.TB, url, body string, header ...string) string {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	return postBy(t, plainClient, url, body, header...)
+}
+
+func postBy(t testing.TB, client *http.Client, url, body string, header ...string) string {
+	t.Helper()
+	code, text := request(t, client, http.MethodPost, url, body, header...)
+	return strconv.Itoa(code) + " " + strings.TrimSuffix(text, "\n")
+}
+
+func request(t testing.TB, client *http.Client, method, url, body string, header ...string) (code int, text string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +38,7 @@ func postTo(t testing.TB, url, body string, header ...string) string {
 		name, value, _ := strings.Cut(line, ": ")
 		req.Header.Set(name, value)
 	}
-	resp, err := plainClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +47,15 @@ func postTo(t testing.TB, url, body string, header ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strconv.Itoa(resp.StatusCode) + " " + strings.TrimSuffix(string(b), "\n")
+	return resp.StatusCode, string(b)
+}
+
+// poster starts `publisher serve`, and tells where it is when it is ready.
+func (s *site) poster() (p *proc, addr string) {
+	s.t.Helper()
+	p = start(s.t, "publisher serve", "REDIS_URL="+s.redis.URL(), "NATS_URL="+s.nats.URL(), "PUBLISHER_ADDR=127.0.0.1:0", "PUBLISHER_DRAIN_DELAY=0s")
+	until(s.t, "the publisher is ready", p.ready)
+	return p, p.says(`msg="publisher serves" addr=(\S+)`)
 }
 
 // frontOf is a front of these programs' addresses.
@@ -48,14 +66,7 @@ func frontOf(t testing.TB, nodes []string, poster string) string {
 		t.Fatal(err)
 	}
 	f := newFront(ln, nodes, poster, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := f.run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() { cancel(); wg.Wait() })
+	embedded.TestRun(t, f.run)
 	return "http://" + ln.Addr().String()
 }
 
@@ -63,18 +74,19 @@ func frontOf(t testing.TB, nodes []string, poster string) string {
 // that it streams from reaches the clients of all nodes, under any name.
 func TestPostedEvents(t *testing.T) {
 	s := newSite(t, embedded.NATSProcessOptions{}, 2)
-	poster := start(t, "publisher serve", "REDIS_URL="+s.redis.URL(), "PUBLISHER_ADDR=127.0.0.1:0", "PUBLISHER_DRAIN_DELAY=0s")
-	addr := poster.says(`msg="publisher serves" addr=(\S+)`)
-	until(t, "the publisher is ready", poster.ready)
-	site := frontOf(t, []string{strings.TrimPrefix(s.url(0), "http://"), strings.TrimPrefix(s.url(1), "http://")}, addr)
+	poster, addr := s.poster()
+	site := frontOf(t, s.addrs(), addr)
 
-	const ok = `200 {"success":true,"recipients":null}`
+	const ok = `200 {"success":true,"recipients":1}`
 	post := func(want, path, body string) {
 		t.Helper()
 		if got := postTo(t, site+path, body, "Origin: "+site); !strings.HasPrefix(got, want) {
 			t.Errorf("POST %.100s: got %.300s, want %s", path, got, want)
 		}
 	}
+	until(t, "the publisher knows the nodes", func() bool {
+		return postTo(t, site+"/publish/nobody", "") == `200 {"success":true,"recipients":0}`
+	})
 	for _, name := range []string{"a", "a/b", "//x/", "a b", "%2F", "..", "ü", "\xff", "*", ""} {
 		st := openURL(t, site+"/events?channel="+url.QueryEscape(name))
 		post(ok, "/publish/"+url.PathEscape(name), "to "+url.QueryEscape(name))
@@ -95,10 +107,19 @@ func TestPostedEvents(t *testing.T) {
 	want(t, st, "notification", `{"a":1}`)
 	post(ok, "/notify", `{"group":"staff","event":"group-message","data":[]}`)
 	want(t, st, "group-message", `[]`)
-	post(`200 [{"success":true,"recipients":null},{"success":false,`, "/publish", `[{"channel":"user:1","data":"text"},{"channel":"user:1"}]`)
+	post(`200 [{"success":true,"recipients":1},{"success":false,`, "/publish", `[{"channel":"user:1","data":"text"},{"channel":"user:1"}]`)
 	want(t, st, "", "text")
 	post(`200 [{"success":true,`, "/publish", `[{"channel":"user:1","event":"note","data":"text"}]`)
 	want(t, st, "note", `"text"`)
+
+	for i := range 2 { // one of each node's
+		other := s.open(i, "/events?channel=sse:broadcast&channel=sse:broadcast&pattern=sse:*")
+		post(fmt.Sprintf(`200 {"success":true,"recipients":%d}`, i+2), "/broadcast", `{"event":"broadcast","data":"all"}`)
+		want(t, other, "broadcast", `"all"`)
+	}
+	post(`200 {"success":true,"recipients":null}`, "/broadcast?recipients=0", `{"event":"broadcast","data":"all"}`)
+	post(`200 {"success":true,"recipients":0}`, "/notify", `{"channel":"user:1","event":"e","data":1,"criteria":{"role":"admin"}}`)
+	post(`404 `, "/revoke", `{"sub":"1","for":"1h"}`) // not for whoever reaches the front
 
 	poster.stop()
 	if got := postTo(t, site+"/notify", "{}"); !strings.HasPrefix(got, `502 {"error":"the publisher does not answer`) || !strings.Contains(got, `"success":false`) {
@@ -110,7 +131,7 @@ func TestPostedEvents(t *testing.T) {
 // bridge does.
 func TestPostedMaxPayload(t *testing.T) {
 	s := newSite(t, embedded.NATSProcessOptions{}, 1)
-	poster := start(t, "publisher serve", "REDIS_URL="+s.redis.URL(), "PUBLISHER_ADDR=127.0.0.1:0")
+	poster := start(t, "publisher serve", "REDIS_URL="+s.redis.URL(), "PUBLISHER_ADDR=127.0.0.1:0", "PUBLISHER_NATS=false")
 	site := "http://" + poster.says(`msg="publisher serves" addr=(\S+)`)
 	until(t, "the publisher is ready", poster.ready)
 	most := worker.Default[publisher.ServeConfig]().Publisher.MaxPayload

@@ -40,6 +40,11 @@ func TestBadSettingsStopThePrograms(t *testing.T) {
 		{"ssenode", "SSENODE_ADDR=nowhere", []string{"SSENODE_ADDR", "nowhere"}},
 		{"ssenode", "SSENODE_ENGINE=steam", []string{"SSENODE_ENGINE", "steam", "epoll"}},
 		{"ssenode", "SSENODE_RETRY=2", []string{"SSENODE_RETRY", "2"}},
+		{"ssenode", "SSENODE_MAX_AGE=999ms", []string{"SSENODE_MAX_AGE=999ms", "want 0 (none) or 1s to 8760h0m0s"}},
+		{"ssenode", "SSENODE_MAX_AGE=-1s", []string{"SSENODE_MAX_AGE=-1s", "want 0 (none) or 1s to"}},
+		{"ssenode", "SSENODE_MAX_AGE=2562047h", []string{"SSENODE_MAX_AGE=2562047h", "want 0 (none) or 1s to"}}, // with a fifth more it is too long to be counted
+		{"ssenode", "SSENODE_HEARTBEAT=25h", []string{"SSENODE_HEARTBEAT=25h", "to 24h0m0s"}},
+		{"ssenode", "SSENODE_BEHIND_AFTER=1ms", []string{"SSENODE_BEHIND_AFTER=1ms", "want at least"}},
 		{"ssenode", "SSENODE_ENDPOINTS=/events=a", []string{"SSENODE_ENDPOINTS", "/events"}},
 		{"ssenode", "SSENODE_MAX_CONNECTIONS=0", []string{"SSENODE_MAX_CONNECTIONS=0", "want 1 to"}},
 		{"ssenode", "SSENODE_TRUSTED_PROXIES=10.0.0.1,10.0.0.2/8", []string{"SSENODE_TRUSTED_PROXIES", "10.0.0.2/8", "want 10.0.0.0/8"}},

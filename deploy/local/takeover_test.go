@@ -124,7 +124,7 @@ func TestRoamingWithTakeovers(t *testing.T) {
 	for _, url := range p.nodes {
 		addrs = append(addrs, strings.TrimPrefix(url, "http://"))
 	}
-	rs := newRoamers(t, addrs[0], "roam", 40, rng)
+	rs := newRoamers(t, addrs[0], "roam", 40, rng, nil)
 	rs.honest = true
 	for _, r := range rs.all {
 		r.addrs = addrs
@@ -159,11 +159,5 @@ func TestRoamingWithTakeovers(t *testing.T) {
 	stop()
 	others.Wait()
 	rs.finish()
-	gaps := map[string]int{}
-	for _, r := range rs.all {
-		for reason, n := range r.gaps {
-			gaps[reason] += n
-		}
-	}
-	t.Logf("%d leaders killed, %d visits, told of gaps: %v", kills, rs.visits(), gaps)
+	t.Logf("%d leaders killed, %d visits, told of gaps: %v", kills, rs.visits(), rs.gaps())
 }

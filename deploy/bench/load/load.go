@@ -196,6 +196,14 @@ func (c *Clients) Err() error {
 
 func (c *Clients) fail(err error) { c.failed.CompareAndSwap(nil, &err) }
 
+// Has is how many messages the i-th client has received, of a channel whose messages
+// are numbered from 0.
+func (c *Clients) Has(i int) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conns[i].next
+}
+
 // Got is how many messages were received, over all clients.
 func (c *Clients) Got() int64 { return c.got.Load() }
 

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What all pages of today's apps expect of a stream, through a front as at a node: the
+// head at once, though nothing is published, with these fields; a first event that
+// tells the clientId; heartbeats as comments, which no page sees; errors as JSON.
+func TestAppStreamHead(t *testing.T) {
+	a := newApps(t, appSignedIn, appUser, "SSENODE_PUBLIC_CHANNELS=open", "SSENODE_HEARTBEAT=1s")
+	host := frontOf(t, a.addrs(), "")
+	for _, where := range []string{a.url(0), a.url(1), host, host} {
+		began := time.Now()
+		st := openURL(t, where+"/events?channel=open") // up to the connected event
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s: the head took %s", where, took)
+		}
+		for name, value := range map[string]string{
+			"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no", "Access-Control-Allow-Origin": "*",
+		} {
+			if got := st.Header().Get(name); got != value {
+				t.Errorf("%s: %s: %q, want %q", where, name, got, value)
+			}
+		}
+		beat := false
+		for i := 0; !beat; i++ {
+			ev, err := st.NextWithin(wait)
+			if err != nil || ev.HasData || i == 10 {
+				t.Fatalf("no heartbeat: %+v, %v", ev, err)
+			}
+			beat = ev.Comment == "heartbeat"
+		}
+		st.Close()
+		if code, body := fetch(t, where+userStream); code != http.StatusUnauthorized || !strings.HasPrefix(body, `{"error":"Unauthorized"`) {
+			t.Errorf("%s: %d %s", where, code, body)
+		}
+	}
+}
+
+// Where EventSource cannot be used: polls, each at another node, bring everything once
+// and in order.
+func TestAppPolling(t *testing.T) {
+	a := newApps(t, "ROUTES=> history=5000/10m")
+	type answer struct {
+		Events []struct {
+			ID, Channel string
+			Event       *string
+			Data        string
+		}
+		LastEventID string
+		Gap         any
+	}
+	poll := func(node int, query string) (got answer) {
+		t.Helper()
+		code, body := fetch(t, a.url(node)+"/poll?channels=items:demo,items:demo-2&timeout=5"+query)
+		if err := json.Unmarshal([]byte(body), &got); err != nil || code != http.StatusOK || got.LastEventID == "" || got.Gap != nil {
+			t.Fatalf("%d %s: %v", code, body, err)
+		}
+		return got
+	}
+	at := poll(0, "").LastEventID
+	stop := a.play(2, 300, "items")
+	var got []shown
+	take := func(node int) {
+		t.Helper()
+		p := poll(node, "&lastEventId="+at)
+		for _, ev := range p.Events {
+			got = append(got, shown{*ev.Event, ev.Data})
+		}
+		at = p.LastEventID
+	}
+	for i := 0; len(got) < 200 && i < 400; i++ {
+		take(i % 2)
+	}
+	stop()
+	all := a.rec.of("items:demo", "items:demo-2")
+	for len(got) < len(all) {
+		had := len(got)
+		if take(1); len(got) == had {
+			t.Fatalf("the last poll brought nothing: %d of %d", had, len(all))
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(all) {
+		t.Errorf("polls brought %d events, which are not the %d published", len(got), len(all))
+	}
+}

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/redis/go-redis/v9"
+
+	"sluice/publisher"
+	"sluice/shared/certs"
+	"sluice/shared/embedded"
+	"sluice/shared/sseclient"
+)
+
+// The settings with which Sluice takes the place of today's apps: their paths, and
+// what is special about their channels.
+const (
+	appEndpoints = "SSENODE_ENDPOINTS=" +
+		"/api/events/race=race-events:{query.urlSlug};" +
+		"/api/events/leaderboard=leaderboard:{query.urlSlug};" +
+		"/api/events/auction=auction:{query.auctionId};" +
+		"/api/events/game=game:{query.room},game:{query.room}:*;" +
+		"/getBillStatus=billStatusChannel"
+	appRoutes = "ROUTES=leaderboard:* throttle=1s; game:> history=off; billStatusChannel initial=1; " +
+		"auction:* history=5000/10m; alerts:> priority=high; trivia:> priority=low"
+	// With a key: each user's own channel, and those that come by themselves.
+	appSecret   = "a secret that nobody guesses so soon"
+	appSignedIn = "SSENODE_JWT_SECRET=" + appSecret
+	appUser     = "SSENODE_ENDPOINTS=/notifications/stream=user:{claim.sub}"
+	appAuto     = "SSENODE_AUTO_CHANNELS=sse:broadcast,sse:channel:{clientId},sse:group:{claim.groups}"
+)
+
+// apps is an installation with two nodes, for the apps of ../../shared/apps.md.
+type apps struct {
+	*site
+	rec *record
+}
+
+func newApps(t testing.TB, env ...string) *apps {
+	t.Helper()
+	s := newSite(t, embedded.NATSProcessOptions{}, 2, env...)
+	for i := range s.nodes {
+		until(t, "the nodes know each other", func() bool { return s.nodes[i].metric("sluice_ssenode_control_nodes") == 2 })
+	}
+	return &apps{site: s, rec: newRecord(t, s.client)}
+}
+
+// token is signed for the subject, with further claims.
+func token(t testing.TB, sub string, claims ...any) string {
+	t.Helper()
+	all := jwt.MapClaims{"sub": sub, "exp": jwt.NewNumericDate(time.Now().Add(time.Hour))}
+	for i := 0; i < len(claims); i += 2 {
+		all[claims[i].(string)] = claims[i+1]
+	}
+	text, err := jwt.NewWithClaims(jwt.SigningMethodHS256, all).SignedString([]byte(appSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// play lets a scenario's publisher run until it is stopped; then all that it has
+// published is recorded.
+func (a *apps) play(size int, rate float64, scenarios ...string) (stop func()) {
+	a.t.Helper()
+	client, err := publisher.Open(a.redis.URL(), certs.Client{})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer client.Close()
+		o := publisher.SimulateOptions{Scenarios: scenarios, Size: size, Rate: rate}
+		if err := publisher.Simulate(ctx, client, o, slog.New(slog.DiscardHandler)); err != nil {
+			a.t.Error(err)
+		}
+	})
+	end := sync.OnceFunc(func() { cancel(); wg.Wait() })
+	a.t.Cleanup(end)
+	return func() { end(); a.recorded() }
+}
+
+// recorded waits until the record has all that was published by now.
+func (a *apps) recorded() {
+	a.t.Helper()
+	const mark = "test:recorded"
+	n := len(a.rec.of(mark))
+	a.publish(mark, "")
+	until(a.t, "it is recorded", func() bool { return len(a.rec.of(mark)) > n })
+}
+
+// record is all that is published, as any subscriber of Redis hears it.
+type record struct {
+	mu   sync.Mutex // guards list
+	list []redis.Message
+}
+
+func newRecord(t testing.TB, client redis.UniversalClient) *record {
+	t.Helper()
+	ps := client.PSubscribe(context.Background(), "*")
+	if _, err := ps.ReceiveTimeout(context.Background(), wait); err != nil {
+		t.Fatal(err)
+	}
+	r := &record{}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for m := range ps.Channel(redis.WithChannelSize(1 << 16)) {
+			r.mu.Lock()
+			r.list = append(r.list, *m)
+			r.mu.Unlock()
+		}
+	})
+	t.Cleanup(func() { ps.Close(); wg.Wait() })
+	return r
+}
+
+// of is what a page is to see of channels, in order. A name that ends in ":*" is each
+// that begins so.
+func (r *record) of(channels ...string) (list []shown) {
+	return r.that(func(m redis.Message) bool {
+		return slices.ContainsFunc(channels, func(c string) bool {
+			prefix, wild := strings.CutSuffix(c, "*")
+			return m.Channel == c || wild && strings.HasPrefix(m.Channel, prefix)
+		})
+	})
+}
+
+func (r *record) that(ok func(m redis.Message) bool) (list []shown) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.list {
+		if ok(m) {
+			list = append(list, show(m.Payload))
+		}
+	}
+	return list
+}
+
+// shown is an event as a page sees it.
+type shown struct{ name, data string }
+
+// show is what a payload of today's publishers is for a page.
+func show(payload string) shown {
+	var m struct {
+		Event         string
+		Data, Message json.RawMessage
+		Criteria      json.RawMessage
+	}
+	switch err := json.Unmarshal([]byte(payload), &m); {
+	case err == nil && m.Event != "":
+		return shown{m.Event, string(m.Data)}
+	case err == nil && m.Criteria != nil:
+		return shown{"", string(m.Message)}
+	}
+	return shown{"", payload}
+}
+
+// eventSource does what a browser's does: it comes back with its last id.
+type eventSource struct {
+	*sseclient.Stream
+	a      *apps
+	node   int // where it is
+	path   string
+	header http.Header
+	got    []shown
+	loose  bool // what came last had no id: it would come again
+}
+
+// source opens a path at a node; header lines are "Name: value".
+func (a *apps) source(node int, path string, header ...string) *eventSource {
+	a.t.Helper()
+	e := &eventSource{a: a, node: node, path: path, header: http.Header{}}
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		e.header.Add(name, value)
+	}
+	e.connect("")
+	return e
+}
+
+// safe is source, from the first position on: nothing that follows may come twice.
+func (a *apps) safe(node int, path string, header ...string) *eventSource {
+	a.t.Helper()
+	e := a.source(node, path, header...)
+	positioned(a.t, e.Stream)
+	return e
+}
+
+func (e *eventSource) connect(lastID string) {
+	e.a.t.Helper()
+	e.Stream = openWith(e.a.t, e.a.url(e.node)+e.path, sseclient.Options{Header: e.header, LastEventID: lastID})
+	e.loose = false
+}
+
+// comesBack leaves, when nothing that it has got would come again, and comes back to
+// the other node.
+func (e *eventSource) comesBack() {
+	e.a.t.Helper()
+	e.settles()
+	e.Close()
+	e.returns()
+}
+
+// settles reads on until what came last had an id.
+func (e *eventSource) settles() {
+	e.a.t.Helper()
+	for i := 0; e.loose; i++ {
+		if e.reads(1); i == 10_000 {
+			e.a.t.Fatalf("%s: no event has an id", e.path)
+		}
+	}
+}
+
+// returns connects to the other node.
+func (e *eventSource) returns() {
+	e.a.t.Helper()
+	e.node = 1 - e.node
+	e.connect(e.LastEventID())
+}
+
+// reads takes n events more.
+func (e *eventSource) reads(n int) {
+	e.a.t.Helper()
+	for range n {
+		ev := next(e.a.t, e.Stream)
+		if ev.Name == "gap" {
+			e.a.t.Fatalf("%s: gap %s", e.path, ev.Data)
+		}
+		e.got = append(e.got, shown{ev.Name, ev.Data})
+		e.loose = !ev.HasID
+	}
+}
+
+// gets reads the rest of what it is to get in all, and nothing else.
+func (e *eventSource) gets(want []shown) {
+	e.a.t.Helper()
+	e.reads(max(0, len(want)-len(e.got)))
+	for i, got := range e.got {
+		if i >= len(want) || got != want[i] {
+			e.a.t.Fatalf("%s: event %d of %d is %+v, want %+v", e.path, i, len(want), got, append(want, shown{"nothing", ""})[min(i, len(want))])
+		}
+	}
+}

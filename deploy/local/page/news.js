@@ -1,0 +1,3 @@
+import { $, line } from "./dom.js";
+
+export function news(d) { line($("#news .lines"), d.section, d.headline); }
