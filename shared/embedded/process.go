@@ -2,14 +2,11 @@ package embedded
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -17,7 +14,6 @@ import (
 const (
 	processReady = 10 * time.Second // from the start to the first answer
 	processStop  = 5 * time.Second  // from SIGTERM to SIGKILL
-	processGone  = 10 * time.Second // from SIGKILL to the end
 )
 
 // Process is a server in a child process. It signals only the process that it
@@ -32,10 +28,7 @@ type Process struct {
 	// and not somebody else's that took the port.
 	ready func(ctx context.Context, addr string, pid int) error
 	out   *tail
-
-	mu   sync.Mutex // guards the following fields
-	cmd  *exec.Cmd
-	done chan struct{} // closed when cmd is over; nil before the first start
+	child Child
 }
 
 // Addr is the host:port that the server listens on, the same after Restart.
@@ -46,7 +39,7 @@ func (p *Process) URL() string { return p.scheme + "://" + p.Addr() }
 
 // Pid is the process's id, 0 if it does not run.
 func (p *Process) Pid() int {
-	cmd, _ := p.running()
+	cmd, _ := p.child.Running()
 	if cmd == nil {
 		return 0
 	}
@@ -67,9 +60,16 @@ func (p *Process) Stop() error {
 	return p.end(syscall.SIGTERM, processStop)
 }
 
+func (p *Process) end(sig os.Signal, patience time.Duration) error {
+	if err := p.child.End(sig, patience); err != nil {
+		return fmt.Errorf("end %s: %w", p.name, err)
+	}
+	return nil
+}
+
 // Signal sends sig, for instance SIGSTOP and SIGCONT, if the process runs.
 func (p *Process) Signal(sig os.Signal) error {
-	cmd, done := p.running()
+	cmd, done := p.child.Running()
 	if done == nil {
 		return fmt.Errorf("signal %s: %w", p.name, os.ErrProcessDone)
 	}
@@ -83,45 +83,6 @@ func (p *Process) Restart() error {
 		return err
 	}
 	return p.start(context.Background())
-}
-
-// running returns nils if the process is over.
-func (p *Process) running() (*exec.Cmd, chan struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.done == nil {
-		return nil, nil
-	}
-	select {
-	case <-p.done:
-		return nil, nil
-	default:
-		return p.cmd, p.done
-	}
-}
-
-func (p *Process) end(sig os.Signal, patience time.Duration) error {
-	cmd, done := p.running()
-	if done == nil {
-		return nil
-	}
-	if err := cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("end %s: %w", p.name, err)
-	}
-	if patience > 0 {
-		select {
-		case <-done:
-			return nil
-		case <-time.After(patience):
-			_ = cmd.Process.Kill() // fails only if it has just ended
-		}
-	}
-	select {
-	case <-done:
-		return nil
-	case <-time.After(processGone):
-		return fmt.Errorf("end %s: still there %v after SIGKILL", p.name, processGone)
-	}
 }
 
 // launch starts p on a free port. Between its choice and its use another
@@ -149,30 +110,10 @@ func (p *Process) start(ctx context.Context) error {
 	defer cancel()
 	cmd := exec.Command(p.path, p.args(p.port)...)
 	cmd.Stdout, cmd.Stderr = p.out, p.out
-	cmd.WaitDelay = time.Second
-	dieWithParent(cmd)
-
-	started, done := make(chan error, 1), make(chan struct{})
-	go func() {
-		// The kernel sends the parent's death signal when the *thread* that
-		// forked ends: so this one stays, and waits for the child.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer close(done)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // how it ended is in Output
-		}
-	}()
-	if err := <-started; err != nil {
+	done, err := p.child.Start(cmd)
+	if err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
-	p.mu.Lock()
-	p.cmd, p.done = cmd, done
-	p.mu.Unlock()
-
-	var err error
 	for {
 		if err = p.ready(ctx, p.Addr(), cmd.Process.Pid); err == nil {
 			return nil

@@ -20,9 +20,9 @@ import (
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
 func (p *Process) pid() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.cmd.Process.Pid
+	p.child.mu.Lock()
+	defer p.child.mu.Unlock()
+	return p.child.cmd.Process.Pid
 }
 
 func TestRedisProcessLife(t *testing.T) {

@@ -118,7 +118,9 @@ func (s *stack) bridgeDies(on map[string]*sseclient.Stream) {
 		embedded.Eventually(s.t, what, wait, func() bool { return published.Load() >= before+20 })
 	}
 	flow("events flow before the bridge is killed")
-	leader.kill()
+	if err := leader.kill(); err != nil {
+		s.t.Fatal(err)
+	}
 	embedded.EventuallyEvery(s.t, "the other bridge leads", wait, 100*time.Millisecond, func() bool { return is(standby, "leader") })
 	flow("events flow through the other bridge")
 	stop()
@@ -244,7 +246,7 @@ func (s *stack) scraped() {
 // Ours keep no file open, were refused nothing, and end in the time that they are given.
 func (s *stack) ends(on map[string]*sseclient.Stream) {
 	for _, name := range []string{"nats1", "nats2", "nats3"} {
-		for line := range strings.Lines(s.of[name].output()) {
+		for line := range strings.Lines(s.of[name].log.String()) {
 			if strings.Contains(line, "Violation") {
 				s.t.Errorf("%s: %s", name, line)
 			}
@@ -256,7 +258,7 @@ func (s *stack) ends(on map[string]*sseclient.Stream) {
 	var all sync.WaitGroup
 	for _, name := range slices.Sorted(maps.Keys(s.of)) {
 		u := s.of[name]
-		if cmd, _ := u.running(); cmd == nil {
+		if cmd, _ := u.Running(); cmd == nil {
 			s.t.Errorf("%s has ended", name)
 			continue
 		}

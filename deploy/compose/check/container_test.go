@@ -1,7 +1,6 @@
 package check
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,10 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	goruntime "runtime"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,17 +21,14 @@ import (
 
 // container is a service of the compose file, as a process.
 type container struct {
+	embedded.Child
+	log     embedded.Lines
 	service types.ServiceConfig
 	path    string
 	args    []string
 	env     []string
 	check   []string // its health check
 	checks  string   // the environment's PATH of that
-
-	mu   sync.Mutex // guards the following fields
-	log  bytes.Buffer
-	cmd  *exec.Cmd
-	done chan struct{}
 }
 
 // newContainer puts the files of a service where its process finds them.
@@ -104,89 +98,35 @@ func newContainer(t *testing.T, p *place, c types.ServiceConfig, image *image) *
 		}
 	}
 	t.Cleanup(func() {
-		u.kill()
+		if err := u.kill(); err != nil {
+			t.Errorf("%s: %v", c.Name, err)
+		}
 		if t.Failed() {
-			t.Logf("log of %s:\n%.20000s", c.Name, u.output())
+			t.Logf("log of %s:\n%.20000s", c.Name, u.log.String())
 		}
 	})
 	return u
 }
 
-func (u *container) Write(b []byte) (int, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.log.Write(b)
-}
-
-func (u *container) output() string {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.log.String()
-}
-
 // start runs the process, which has the service's environment and nothing else.
 func (u *container) start() error {
 	cmd := exec.Command(u.path, u.args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = u.env, u, u
-	cmd.WaitDelay = time.Second
-	dieWithParent(cmd)
-	done, started := make(chan struct{}), make(chan error, 1)
-	go func() {
-		// The death signal comes when the thread that forked ends: so it stays.
-		goruntime.LockOSThread()
-		defer goruntime.UnlockOSThread()
-		defer close(done)
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		return err
-	}
-	u.mu.Lock()
-	u.cmd, u.done = cmd, done
-	u.mu.Unlock()
-	return nil
-}
-
-// running is the process, or nil.
-func (u *container) running() (*exec.Cmd, chan struct{}) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.done == nil {
-		return nil, nil
-	}
-	select {
-	case <-u.done:
-		return nil, nil
-	default:
-		return u.cmd, u.done
-	}
+	cmd.Env, cmd.Stdout, cmd.Stderr = u.env, &u.log, &u.log
+	_, err := u.Start(cmd)
+	return err
 }
 
 // kill ends it: one with children of its own gets the chance to end these.
-func (u *container) kill() {
-	cmd, done := u.running()
-	if cmd == nil {
-		return
-	}
+func (u *container) kill() error {
 	if filepath.Base(u.path) == "haproxy" {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-done:
-			return
-		case <-time.After(5 * time.Second):
-		}
+		return u.End(syscall.SIGTERM, 5*time.Second)
 	}
-	_ = cmd.Process.Kill()
-	<-done
+	return u.End(os.Kill, 0)
 }
 
 // stop is what docker compose stop does, without the SIGKILL at the end.
 func (u *container) stop() error {
-	cmd, done := u.running()
+	cmd, done := u.Running()
 	if cmd == nil {
 		return errors.New("it is not running")
 	}
@@ -221,7 +161,7 @@ func (u *container) await(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if cmd, _ := u.running(); cmd == nil {
+		if cmd, _ := u.Running(); cmd == nil {
 			return fmt.Errorf("%s has ended", u.service.Name)
 		}
 		select {
@@ -236,7 +176,7 @@ func (u *container) await(ctx context.Context) error {
 // machine.
 func (u *container) files(t *testing.T) (files []string) {
 	t.Helper()
-	cmd, _ := u.running()
+	cmd, _ := u.Running()
 	if cmd == nil {
 		t.Fatalf("%s does not run", u.service.Name)
 	}

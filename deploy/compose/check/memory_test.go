@@ -12,7 +12,7 @@ import (
 // reckoned.
 func (s *stack) memory() {
 	const clients = 300
-	first, _ := s.of["balancer"].running()
+	first, _ := s.of["balancer"].Running()
 	if first == nil {
 		s.t.Fatal("the balancer has ended")
 	}
