@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -141,7 +142,7 @@ func (s *set) stages() {
 	if s.image.run(last).files["/"] != "build:/out/" {
 		s.add("%s: the last image is that of deploy/kubernetes: its programs are not below /", dockerFile)
 	}
-	for _, name := range append(slices.Collect(programs()), last) {
+	for _, name := range append(slices.Collect(maps.Keys(program.All)), last) {
 		r := s.image.run(name)
 		if r.base != "scratch" {
 			s.add("%s: %s is made from %s, want scratch", dockerFile, name, r.base)
@@ -151,16 +152,6 @@ func (s *set) stages() {
 		}
 		if len(r.files) != 2 || r.files["/etc/ssl/certs/ca-certificates.crt"] == "" {
 			s.add("%s: in %s there is %q, want a program and authorities", dockerFile, name, r.files)
-		}
-	}
-}
-
-func programs() func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for name := range program.All {
-			if !yield(name) {
-				return
-			}
 		}
 	}
 }
