@@ -12,24 +12,20 @@ import (
 )
 
 // TestPrometheus starts the program prometheus for the test, with a configuration file
-// of this text, and returns once it answers, 10 s at most. Without the program the test
-// is skipped, like NeedProgram.
+// of this text, as TestProgram does.
 func TestPrometheus(tb testing.TB, config string) *Process {
 	tb.Helper()
-	path := NeedProgram(tb, "prometheus")
 	dir := tb.TempDir()
 	file, data := filepath.Join(dir, "prometheus.yml"), filepath.Join(dir, "data")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	p := &Process{name: "prometheus", path: path, scheme: "http"}
-	p.args = func(port int) []string {
+	p := TestProgram(tb, "prometheus", func(port int) []string {
 		return []string{"--config.file=" + file, "--storage.tsdb.path=" + data, "--log.level=warn",
 			fmt.Sprintf("--web.listen-address=127.0.0.1:%d", port)}
-	}
-	p.ready = func(ctx context.Context, addr string, _ int) error { return prometheusReady(ctx, addr, data) }
-	p, err := p.launch(tb.Context())
-	return ended(tb, p, err)
+	}, func(ctx context.Context, addr string) error { return prometheusReady(ctx, addr, data) })
+	p.scheme = "http"
+	return p
 }
 
 // prometheusReady asks for the folder of the data, which no other server has.
