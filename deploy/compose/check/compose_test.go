@@ -55,18 +55,30 @@ func (s *stack) events() map[string]*sseclient.Stream {
 	return on
 }
 
-// each expects an event on all streams.
-func (s *stack) each(on map[string]*sseclient.Stream, data string) {
+// each expects an event on all streams, and tells whether it has an id on all of them.
+func (s *stack) each(on map[string]*sseclient.Stream, data string) (ids bool) {
 	s.t.Helper()
+	ids = true
 	for node, st := range on {
-		if ev, err := st.NextData(wait); err != nil || ev.Name != "" || ev.Data != data {
+		ev, err := st.NextData(wait)
+		if err != nil || ev.Name != "" || ev.Data != data {
 			s.t.Fatalf("%s: got %+v, %v, want %q", node, ev, err, data)
 		}
+		ids = ids && ev.HasID
 	}
+	return ids
 }
 
 // Who comes back, to any node, gets what was published meanwhile and nothing else.
 func (s *stack) resume(on map[string]*sseclient.Stream) map[string]*sseclient.Stream {
+	// What came without an id, while a node made sure that it has everything, would come
+	// again.
+	var last int
+	embedded.EventuallyEvery(s.t, "an event comes with its id", wait, 100*time.Millisecond, func() bool {
+		last++
+		s.publish(channel, fmt.Sprint("last ", last))
+		return s.each(on, fmt.Sprint("last ", last))
+	})
 	var ids []string
 	for _, st := range on {
 		ids = append(ids, st.LastEventID())
