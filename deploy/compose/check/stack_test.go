@@ -1,7 +1,6 @@
 package check
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -214,9 +213,5 @@ func (s *stack) get(service, port, path string, into any) error {
 		return err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	return json.NewDecoder(bytes.NewReader(text)).Decode(into)
+	return json.NewDecoder(resp.Body).Decode(into)
 }
