@@ -29,6 +29,8 @@ import (
 // wait bounds every wait of these tests; only a hang reaches it.
 const wait = time.Minute
 
+var client = &http.Client{Timeout: wait}
+
 // installation is all workers in this process, with a Redis and a NATS of their own.
 type installation struct {
 	node  *ssenode.Node
@@ -71,7 +73,7 @@ func install(t *testing.T) *installation {
 	for name, list := range in.admin {
 		for _, addr := range list {
 			embedded.Eventually(t, name+" is ready", wait, func() bool {
-				resp, err := http.Get("http://" + addr.String() + "/readyz")
+				resp, err := client.Get("http://" + addr.String() + "/readyz")
 				if err != nil {
 					return false
 				}
@@ -89,7 +91,7 @@ func (in *installation) metrics(t *testing.T) exposed {
 	e := exposed{"up": {"job": nil, "instance": nil}}
 	for name, list := range in.admin {
 		for _, addr := range list {
-			resp, err := http.Get("http://" + addr.String() + "/metrics")
+			resp, err := client.Get("http://" + addr.String() + "/metrics")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -106,7 +106,7 @@ func loud(t *testing.T, server *embedded.Process) (known int, list []string) {
 
 func ask(t *testing.T, server *embedded.Process, path string, into any) {
 	t.Helper()
-	resp, err := http.Get(server.URL() + path)
+	resp, err := client.Get(server.URL() + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func (in *installation) traffic(t *testing.T) {
 		t.Fatal(err)
 	}
 	post := func() {
-		resp, err := http.Post("http://"+in.post.Addr().String()+"/publish/a", "text/plain", strings.NewReader("x"))
+		resp, err := client.Post("http://"+in.post.Addr().String()+"/publish/a", "text/plain", strings.NewReader("x"))
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode != http.StatusOK {
