@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -102,20 +101,15 @@ func TestNATSTakenPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	start := time.Now()
 	_, err = StartNATS(NATSOptions{Addr: l.Addr().String()})
 	if err == nil || !strings.Contains(err.Error(), "in use") || !strings.Contains(err.Error(), l.Addr().String()) {
 		t.Error(err)
 	}
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("took %v", took)
-	}
 	// The port is taken between our look at it and the server's.
 	port := l.Addr().(*net.TCPAddr).Port
-	start = time.Now()
 	_, err = StartNATS(NATSOptions{Modify: func(o *server.Options) { o.Port = port }})
-	if err == nil || !strings.Contains(err.Error(), "in use") || time.Since(start) > 3*time.Second {
-		t.Errorf("%v after %v", err, time.Since(start))
+	if err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Error(err)
 	}
 }
 

@@ -66,10 +66,10 @@ func TestStopKillsWhatDoesNotObey(t *testing.T) {
 
 func TestProcessThatDoesNotStart(t *testing.T) {
 	NeedProgram(t, "redis-server")
-	start := time.Now()
+	// Ends at once, which nobody waits out.
 	_, err := StartRedisProcess(t.Context(), t.TempDir(), "--nonsense", "1")
-	if err == nil || !strings.Contains(err.Error(), "nonsense") || time.Since(start) > processReady/2 {
-		t.Errorf("%v after %v", err, time.Since(start))
+	if err == nil || !strings.Contains(err.Error(), "it ended") || !strings.Contains(err.Error(), "nonsense") {
+		t.Error(err)
 	}
 	if _, err := StartNATSProcess(t.Context(), "/no/such/program", NATSProcessOptions{Dir: t.TempDir()}); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
