@@ -25,10 +25,7 @@ import (
 // commands, its files and its health checks, are an installation that works.
 func TestCompose(t *testing.T) {
 	embedded.NeedLinux(t, "processes end with their parent")
-	began := time.Now()
 	s := newStack(t)
-	t.Logf("all are healthy after %s", time.Since(began).Round(100*time.Millisecond))
-
 	on := s.events()
 	on = s.resume(on)
 	s.bridgeDies(on)
@@ -38,7 +35,6 @@ func TestCompose(t *testing.T) {
 	s.replicas()
 	s.scraped()
 	s.ends(on)
-	t.Logf("it took %s", time.Since(began).Round(100*time.Millisecond))
 }
 
 const channel = "public:stage"

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -91,6 +92,7 @@ func (s second) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (s *stack) start() {
 	s.t.Helper()
+	began := time.Now()
 	started, healthy := map[string]chan struct{}{}, map[string]chan struct{}{}
 	for name := range s.of {
 		started[name], healthy[name] = make(chan struct{}), make(chan struct{})
@@ -125,6 +127,7 @@ func (s *stack) start() {
 	if err := all.Wait(); err != nil {
 		s.t.Fatal(err)
 	}
+	s.t.Logf("all are healthy after %s", time.Since(began).Round(100*time.Millisecond))
 }
 
 // url is the balancer's.
