@@ -97,6 +97,9 @@ func TestServeOrigins(t *testing.T) {
 			if r.status != status || r.header.Get("Access-Control-Allow-Origin") != allowed || status == 403 && !strings.Contains(r.body, `{"success":false,"error":"Forbidden"`) {
 				t.Errorf("%s with %q: %+v, want %d and %q", path, header, r, status, allowed)
 			}
+			if shown := r.header.Get("Access-Control-Expose-Headers") == "Retry-After"; shown != (allowed != "") {
+				t.Errorf("%s with %q: Retry-After shown: %v", path, header, shown)
+			}
 		}
 	}
 	for _, a := range []*api{closed, open} {

@@ -63,7 +63,7 @@ func (n *Node) admit(ctx *fasthttp.RequestCtx, path string, templates []channel.
 	if auto := n.guard.Auto(r.identity, r.clientID); len(auto) > 0 {
 		explicit = slices.DeleteFunc(slices.Clone(r.want), func(p channel.Pattern) bool { return p.CoveredBy(auto) })
 		if most := n.cfg.SSENode.MaxChannels; len(auto) > most {
-			return nil, bad("%d channels come by themselves: at most %d", len(auto), most)
+			return nil, tooMany("%d channels come by themselves: at most %d", len(auto), most)
 		}
 		if err := r.also(auto); err != nil {
 			return nil, err

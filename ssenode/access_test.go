@@ -16,6 +16,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"sluice/ssenode/auth"
+	"sluice/ssenode/limits"
 )
 
 const (
@@ -322,7 +323,11 @@ func TestAccess(t *testing.T) {
 	h("/groups", hs(t, "groups", []string{}), 200, `["public:news"]`)
 	h("/groups", good, 401, `"claim":"groups"`)
 	h("/only", hs(t, "groups", []string{}), 401, `"claim":"groups"`)
+	over := n.gate.Refused(limits.Channels)
 	h("/groups", hs(t, "groups", strings.Split(strings.Repeat("a,", 300), ",")), 400, "256")
+	if n.gate.Refused(limits.Channels) != over+1 {
+		t.Error("too many channels of a claim are not counted")
+	}
 	h("/org", hs(t, "org", map[string]any{"id": "o1"}), 200, `"org:o1:a"`)
 	h("/all", hs(t, "org", map[string]any{"id": "*"}), 200, `"patterns":["org:%2A:*"]`)
 	h("/race?race=r1", "", 200, `"public:r1"`)

@@ -9,6 +9,7 @@ import (
 
 	"sluice/shared/sseclient"
 	"sluice/ssenode/auth"
+	"sluice/ssenode/limits"
 )
 
 // connectedTo opens a stream and returns what it is told that it listens to.
@@ -62,6 +63,9 @@ func TestAutoChannels(t *testing.T) {
 	f(secured, "/events?clientId=anna&channel=x&channel=sse:group:g1"+token, "x sse:group:g1 sse:broadcast sse:channel:anna sse:group:g2")
 	f(secured, "/events?clientId=anna&channel=sse:group:g3"+token, `403 {"error":"Forbidden","channel":"sse:group:g3"}`)
 	f(secured, "/events?clientId=anna&channel=x&token="+hs(t, "groups", []string{"1", "2", "3", "4"}), `400 {"error":"6 channels come by themselves: at most 4"}`)
+	if n := secured.gate.Refused(limits.Channels); n != 1 {
+		t.Errorf("%d were counted as over the limit, want 1", n)
+	}
 	f(secured, "/events?clientId=anna&channel=x&token="+hs(t), "x sse:broadcast sse:channel:anna")
 	f(secured, "/events?channel=news", "news sse:broadcast")
 	f(secured, "/events?", "sse:broadcast")

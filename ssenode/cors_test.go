@@ -24,6 +24,11 @@ func TestCORS(t *testing.T) {
 			if got != want {
 				t.Errorf("%s from %q: got %+v, want %+v", path, from, got, want)
 			}
+			// An answer to fetch may say when to come again, and is read by the page.
+			isStream := strings.HasPrefix(h.Get("Content-Type"), "text/event-stream")
+			if shown := h.Get("Access-Control-Expose-Headers") == "Retry-After"; !isStream && shown != (want.origin != "") {
+				t.Errorf("%s from %q: Retry-After shown: %v", path, from, shown)
+			}
 		}
 		req, err := http.NewRequest(http.MethodOptions, base(n)+"/events?channel=a", nil)
 		if err != nil {

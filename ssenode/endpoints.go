@@ -100,6 +100,8 @@ func (r *request) fill(templates []channel.Template, params []param, limit int) 
 		switch {
 		case errors.As(err, &known) || errors.As(err, &nobody):
 			return err
+		case errors.Is(err, channel.ErrTooMany):
+			return tooMany("%v", err)
 		case err != nil:
 			return bad("%v", err)
 		}

@@ -234,17 +234,20 @@ func (n *Node) serveBroken(ctx *fasthttp.RequestCtx, err error) {
 	if n.noHandshake(ctx, err) {
 		return
 	}
-	n.stats.refused.Add(1)
 	s := &n.cfg.SSENode
 	var small *fasthttp.ErrSmallBuffer
 	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		// An EventSource comes back when there is no answer, and never does after 408.
+		n.gate.Count(limits.Time)
+		ctx.Conn().Close()
+		return
+	}
+	n.stats.refused.Add(1)
 	switch {
 	case errors.As(err, &small):
 		n.gate.Count(limits.Head)
 		n.answer(ctx, http.StatusRequestHeaderFieldsTooLarge, problem{Error: sprintf("the request's URL and header fields are larger than %d bytes", s.MaxHead)})
-	case errors.As(err, &timeout) && timeout.Timeout():
-		n.gate.Count(limits.Time)
-		n.answer(ctx, http.StatusRequestTimeout, problem{Error: "the request did not come in time"})
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		n.gate.Count(limits.Body)
 		n.answer(ctx, http.StatusRequestEntityTooLarge, problem{Error: sprintf("the request's body is larger than %d bytes", s.MaxBody)})

@@ -198,8 +198,45 @@ func TestSubscribeAnswers(t *testing.T) {
 	if full, longer := a.stats.liveRefused[liveFull].Load(), a.stats.liveRefused[liveLonger].Load(); full != 1 || longer != 1 {
 		t.Errorf("counted: %d are full, %d live longer", full, longer)
 	}
+	// The nodes that have the streams judge it, too: claims are what another node says.
+	for _, claims := range []string{`{}`, `{"sub":"anna","exp":1}`, `{"sub":"anna","channels":["x"],"iss":"` + testIssuer + `","aud":"sluice"}`,
+		`{"sub":"eve","channels":[">"],"iss":"` + testIssuer + `","aud":"sluice"}`} {
+		got, err := b.asker.Ask(t.Context(), wire.VerbSubscribe, &wire.Change{ClientID: "anna.tab", Subject: "secret", Claims: json.RawMessage(claims)})
+		if err != nil || !got.Complete || len(got.List) != 2 {
+			t.Fatalf("%s: %+v, %v", claims, got, err)
+		}
+		for _, answer := range got.List {
+			if string(answer.Body) != "{}" {
+				t.Errorf("%s: %s does %s", claims, answer.Name, answer.Body)
+			}
+		}
+	}
 	// A stream of nobody's, that has got such a clientId by chance, is not hers.
 	open(t, a, "/events?channel=free")
+	for _, l := range a.loops {
+		l.ask(func() {
+			for _, list := range l.sessions.lists {
+				for _, s := range list {
+					if s.pass == nil {
+						l.clients.remove(s)
+						s.clientID = "anna.tab"
+						l.clients.add(s)
+					}
+				}
+			}
+		})
+	}
+	until(t, "both have it", func() bool {
+		n := 0
+		for _, l := range a.loops {
+			n += len(l.clients.of("anna.tab"))
+		}
+		return n == 2
+	})
+	f("/unsubscribe", changeBody("anna.tab", "free"), 200, `{"success":true,"connections":1}`, good)
+	if got := post(t, b, "/refresh", refreshBody("anna.tab", hs(t))); got.body != `{"success":true,"connections":1}`+"\n" {
+		t.Errorf("refresh: %+v", got)
+	}
 }
 
 // listener checks what one client is given while its channels change.

@@ -212,6 +212,25 @@ func TestRefreshNarrower(t *testing.T) {
 	ends(t, wide)
 }
 
+// So does a channel that a stream, which is behind, has not got yet.
+func TestRefreshNarrowerBehind(t *testing.T) {
+	u := newUpstream(t)
+	n := guarded(t, u, nil)
+	acquainted(t, n)
+	both := hs(t, "channels", []string{"x", "y"})
+	s := open(t, n, "/events?channel=x&clientId=anna"+query(both))
+	settle(t, n)
+	n.stall("anna", true)
+	changes(t, n, "subscribe", "anna", "y", 1, bearer(both))
+	if got := n.sessionsOf("y"); got != 0 {
+		t.Errorf("%d streams have it already", got)
+	}
+	if got := post(t, n, "/refresh", refreshBody("anna", hs(t, "channels", []string{"x"}))); got.status != 403 || got.body != `{"error":"Forbidden","channel":"y"}`+"\n" {
+		t.Errorf("refresh: %+v", got)
+	}
+	ends(t, s)
+}
+
 // Without authentication there is nothing to extend, and pages that refresh get the
 // same answers.
 func TestRefreshOpen(t *testing.T) {

@@ -191,7 +191,7 @@ func TestRevokedBefore(t *testing.T) {
 	if got := ask(t, late, "/events?channel=x", bearer(hs(t, "sub", "bob"))); got.status != 200 || got.header.Get("Content-Length") == "" {
 		t.Errorf("a stream: %+v", got)
 	}
-	if got := post(t, late, "/refresh", refreshBody("bob", hs(t, "sub", "bob"))); got.status != 503 {
+	if got := post(t, late, "/refresh", refreshBody("bob", hs(t, "sub", "bob"))); got.status != 503 || !strings.Contains(got.body, "revoked") {
 		t.Errorf("refresh: %+v", got)
 	}
 }

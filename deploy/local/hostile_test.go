@@ -25,13 +25,12 @@ func hostile(t *testing.T, s *site, i int) {
 	switch i % 6 {
 	case 0: // an endless URL
 		_, _ = io.WriteString(c, "GET /events?channel="+strings.Repeat("a", 1<<20))
-		// Where the machine is busy its time may be over before its bytes are read.
-		if a := read(); a != "" && !strings.HasPrefix(a, "HTTP/1.1 431") && !strings.HasPrefix(a, "HTTP/1.1 408") {
+		if a := read(); a != "" && !strings.HasPrefix(a, "HTTP/1.1 431") {
 			t.Errorf("endless URL: %.100q", a)
 		}
 	case 1: // a head that never ends
 		_, _ = io.WriteString(c, "GET /events?channel=x HTTP/1.1\r\nHost: ")
-		if a := read(); a != "" && !strings.HasPrefix(a, "HTTP/1.1 408") {
+		if a := read(); a != "" {
 			t.Errorf("slow head: %.100q", a)
 		}
 	case 2: // silence
@@ -44,7 +43,7 @@ func hostile(t *testing.T, s *site, i int) {
 		read()
 	case 5: // not HTTP at all
 		_, _ = io.WriteString(c, "\x16\x03\x01\x00\xff\x00\r\n\r\n")
-		if a := read(); a != "" && !strings.HasPrefix(a, "HTTP/1.1 40") { // 400, or 408 while more could follow
+		if a := read(); a != "" && !strings.HasPrefix(a, "HTTP/1.1 400") { // nothing while more could follow
 			t.Errorf("garbage: %.100q", a)
 		}
 	}

@@ -59,7 +59,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	r := embedded.TestRedisProcess(t, "--requirepass", marked+"-redis")
 	natsURL := "nats://anna:" + marked + "-nats@" + n.Addr()
 	redisURL := "redis://:" + marked + "-redis@" + r.Addr()
-	jwtSecret := marked + strings.Repeat("-jwt", 10)
+	jwtSecret, apiKey := marked+strings.Repeat("-jwt", 10), marked+"-api-key-0123"
 	const debug = "LOG_LEVEL=debug"
 
 	t.Run("all is well", func(t *testing.T) {
@@ -67,16 +67,24 @@ func TestSecretsStaySecret(t *testing.T) {
 		defer keys.Close()
 		bridge := start(t, "bridge", debug, "REDIS_URL="+redisURL, "NATS_URL="+natsURL)
 		node := start(t, "ssenode", debug, "NATS_URL="+natsURL, "SSENODE_ADDR=127.0.0.1:0", "SSENODE_JWT_SECRET="+jwtSecret,
-			"SSENODE_HEAD_TIMEOUT=500ms", "SSENODE_DRAIN_DELAY=0s", "SSENODE_DRAIN_TIME=100ms")
+			"SSENODE_API_KEYS="+apiKey, "SSENODE_HEAD_TIMEOUT=500ms", "SSENODE_DRAIN_DELAY=0s", "SSENODE_DRAIN_TIME=100ms")
 		keyed := start(t, "ssenode", debug, "NATS_URL="+natsURL, "SSENODE_ADDR=127.0.0.1:0", "SSENODE_DRAIN_DELAY=0s", "SSENODE_DRAIN_TIME=100ms",
 			"SSENODE_JWKS_URL="+strings.Replace(keys.URL, "://", "://u:"+marked+"@", 1)+"/keys?key="+marked)
+		poster := start(t, "publisher serve", debug, "REDIS_URL="+redisURL, "NATS_URL="+natsURL, "PUBLISHER_ADDR=127.0.0.1:0", "PUBLISHER_API_KEYS="+apiKey, "PUBLISHER_DRAIN_DELAY=0s")
 		bridge.says(`msg=leading`)
-		all := []*proc{bridge, node, keyed}
+		all := []*proc{bridge, node, keyed, poster}
 		for _, p := range all {
 			until(t, p.name+" is ready", p.ready)
 		}
 		parts := strings.Split(signed(jwtSecret), ".")[1:] // the head is the same in all
-		requests(t, "http://"+node.says(`msg="node serves" .*addr=(\S+)`), signed(jwtSecret), parts)
+		url := "http://" + node.says(`msg="node serves" .*addr=(\S+)`)
+		requests(t, url, signed(jwtSecret), parts)
+		api := "http://" + poster.says(`msg="publisher serves" addr=(\S+)`)
+		for _, key := range []string{apiKey, apiKey + "-wrong", "two " + apiKey} {
+			told(t, "the publisher", postTo(t, api+"/publish/a", "x", "Authorization: Bearer "+key))
+			_, text := request(t, plainClient, http.MethodGet, url+"/presence?channel=a", "", "Authorization: Bearer "+key)
+			told(t, "presence", text)
+		}
 		for _, p := range all {
 			for _, path := range []string{"/metrics", "/readyz", "/healthz", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/debug/clients?sub=anna", "/debug/closes", "/debug/why?sub=anna&channel=a", "/nothing"} {
 				_, text := fetch(t, p.admin()+path)
@@ -148,6 +156,8 @@ func TestSecretsStaySecret(t *testing.T) {
 	f("bridge", "", "REDIS_CA="+string(key), "REDIS_URL=rediss://h")
 	f("bridge", "", "REDIS_URL="+marked+"@h:1")
 	f("bridge", "", "REDIS_URL=redis://:a/"+marked+"@h")
+	f("ssenode", "", "SSENODE_API_KEYS="+marked)
+	f("publisher serve", "", "PUBLISHER_API_KEYS="+apiKey+","+apiKey)
 	f("ssenode", "", "SSENODE_TLS_KEY="+string(key), "SSENODE_TLS_CERT=x")
 	f("ssenode", "", "SSENODE_JWT_PUBLIC_KEY="+string(key))
 	f("ssenode", "", "SSENODE_JWT_PUBLIC_KEY="+keyFile)
@@ -155,13 +165,13 @@ func TestSecretsStaySecret(t *testing.T) {
 	f("ssenode", "", "SSENODE_JWKS_URL=http://u:"+marked+"@h", "SSENODE_JWT_SECRET="+jwtSecret)
 
 	// The publisher, and what each program says of itself.
-	env := []string{debug, "NATS_URL=" + natsURL, "SSENODE_JWT_SECRET=" + jwtSecret, "SSENODE_JWKS_URL=http://u:" + marked + "@h", "NATS_NKEY=" + string(seed)}
+	env := []string{debug, "NATS_URL=" + natsURL, "SSENODE_JWT_SECRET=" + jwtSecret, "SSENODE_JWKS_URL=http://u:" + marked + "@h", "NATS_NKEY=" + string(seed), "SSENODE_API_KEYS=" + apiKey, "PUBLISHER_API_KEYS=" + apiKey}
 	dir, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, url := range []string{redisURL, "redis://:" + marked + "-wrong@" + r.Addr(), "redis://:" + marked + "@" + none, marked + "@h"} {
-		for _, args := range []string{"bridge -h", "ssenode -h", "publisher -h", "publisher send a x", "publisher simulate race -for 100ms", "publisher tap a -for 100ms", "publisher send -h", "bridge -nonsense", "ssenode x"} {
+		for _, args := range []string{"bridge -h", "ssenode -h", "publisher -h", "publisher send a x", "publisher simulate race -for 100ms", "publisher tap a -for 100ms", "publisher send -h", "publisher serve -h", "bridge -nonsense", "ssenode x"} {
 			words := strings.Fields(args)
 			cmd := exec.CommandContext(t.Context(), filepath.Join(dir, words[0]), words[1:]...)
 			cmd.Env = append([]string{"REDIS_URL=" + url}, env...)
@@ -172,6 +182,11 @@ func TestSecretsStaySecret(t *testing.T) {
 			told(t, args, string(out), content...)
 		}
 	}
+}
+
+// refresh is a request to POST /refresh.
+func refresh(body string) string {
+	return fmt.Sprintf("POST /refresh HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }
 
 // requests makes good and bad ones with tokens, and looks at the answers.
@@ -191,6 +206,8 @@ func requests(t *testing.T, url, token string, parts []string) {
 		"GET /nothing?token=" + token + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
 		"POST /events?token=" + token + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
 		"GET /events?token=" + token + " HTTP/9\r\n\r\n",
+		refresh(`{"clientId":"anna","token":"` + token + `"}`), refresh(`{"clientId":"eve","token":"` + token + `"}`),
+		refresh(`{"clientId":"anna","token":"` + bad + `"}`), refresh("token=" + token),
 		"GET /events?token=" + token + " HTTP/1.1\r\nBroken " + bad + "\r\n\r\n",
 		"GET /events?token=" + token + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + bad, // never ends
 		"GET /events?token=" + strings.Repeat(token, 300) + " HTTP/1.1\r\nHost: x\r\n\r\n",

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -49,6 +50,9 @@ func ParseTemplate(text string, known func(name string) bool, want string) (Temp
 // Names are the names in the template.
 func (t Template) Names() []string { return t.names }
 
+// ErrTooMany is the error of a Fill that would give more than its limit.
+var ErrTooMany = errors.New("too many channels of one template")
+
 // Fill returns the template with values put in, one pattern for each combination
 // of them, at most limit. values returns what a name stands for; its error is
 // returned as it is.
@@ -60,7 +64,7 @@ func (t Template) Fill(limit int, values func(name string) ([]string, error)) ([
 			return nil, err
 		}
 		if len(list)*len(filled) > limit {
-			return nil, fmt.Errorf("{%s}: %d values: at most %d channels of one template", name, len(list), limit)
+			return nil, fmt.Errorf("{%s}: %d values: %w, at most %d", name, len(list), ErrTooMany, limit)
 		}
 		next := make([]string, 0, len(filled)*len(list))
 		for _, text := range filled {

@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
+
+	"sluice/shared/channel"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -119,6 +121,27 @@ func TestMoment(t *testing.T) {
 	}
 	if at, ok := (Claims{}).moment("exp"); !ok || !at.IsZero() {
 		t.Errorf("none: %v, %v", at, ok)
+	}
+}
+
+// What one bearer may read is not written into the list that all share, nor into
+// what another may.
+func TestGrantsAreApart(t *testing.T) {
+	g := &Guard{s: &Settings{ChannelsClaim: "channels"}, verify: &verifier{}, Revocations: newRevocations()}
+	if err := g.s.PublicChannels.Decode("a,b,c"); err != nil { // in memory there is room for one more
+		t.Fatal(err)
+	}
+	granted := func(name string) []channel.Pattern {
+		return g.Granted(&Identity{Claims: Claims{"channels": name}}, "")
+	}
+	anna, eve := granted("anna"), granted("eve")
+	for name, list := range map[string][]channel.Pattern{"anna": anna, "eve": eve} {
+		if got := list[len(list)-1].String(); len(list) != 4 || got != name {
+			t.Errorf("%s may read %d, the last of them %s", name, len(list), got)
+		}
+	}
+	if n := len(g.Granted(nil, "")); n != 3 {
+		t.Errorf("nobody may read %d", n)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -201,6 +202,27 @@ func TestUsableKeys(t *testing.T) {
 		t.Errorf("%v, %d keys; log: %s", err, g.jwks.set.Load().n, b.String())
 	}
 	wantCode(t, g, i.token("a"), BadSignature)
+}
+
+// An RSA key of a set is as long as one in a file has to be.
+func TestShortKeys(t *testing.T) {
+	i := newIssuer(t)
+	g := i.guard(quiet, 0)
+	f := func(bits int, want Code) {
+		t.Helper()
+		k := rsaKey(t, bits)
+		i.set(200, fmt.Sprintf(`{"keys":[{"kty":"RSA","kid":"r","n":%q,"e":"AQAB"}]}`, b64(k.N.Bytes())))
+		if err := g.jwks.refresh(0); err != nil || g.jwks.set.Load().n != 1 {
+			t.Fatalf("%d bits: %v", bits, err)
+		}
+		text, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{"sub": "a"}).SignedString(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, g, text, want)
+	}
+	f(2048, "")
+	f(1024, BadSignature)
 }
 
 // Unknown keys cause one request at a time and no more than one in the pause;
