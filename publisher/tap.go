@@ -258,22 +258,16 @@ func (t *tapper) follow(ctx context.Context) error {
 	defer tick.Stop()
 	over := time.NewTimer(t.lasts)
 	defer over.Stop()
-	closing := false
 	for {
 		select {
 		case x := <-t.came:
 			if e, is := x.(ended); is {
 				return e.err
 			}
-			if closing {
-				if _, is := x.(fromRedis); is {
-					continue // nothing new
-				}
-			}
 			t.take(x)
 		case <-tick.C:
 		case <-over.C:
-			closing = true // what is on its way is waited for
+			t.trails.closed = true // what is on its way is waited for
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -289,7 +283,7 @@ func (t *tapper) follow(ctx context.Context) error {
 				return nil
 			}
 		}
-		if closing && len(t.trails.open) == 0 {
+		if t.trails.closed && len(t.trails.open) == 0 {
 			return nil
 		}
 	}

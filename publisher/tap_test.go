@@ -2,6 +2,8 @@ package publisher
 
 import (
 	"context"
+	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +15,7 @@ import (
 	"sluice/shared/worker"
 )
 
-// tapping runs a tap in the background.
+// tapRun is a tap in the background.
 type tapRun struct {
 	t         *testing.T
 	out, errs embedded.Lines
@@ -78,8 +80,8 @@ func TestTapLooksIntoTheStream(t *testing.T) {
 	store("one") // before the tap: not what it looks for
 	tap := startTap(t, "a", "-n", "3")
 	for _, payload := range []string{"one", "two"} {
+		store(payload) // first: only so long is it waited for once Redis has delivered it
 		publish(payload)
-		store(payload)
 	}
 	publish("lost")
 	tap.ends(worker.ExitOK, "not there after 4s")
@@ -91,6 +93,39 @@ func TestTapLooksIntoTheStream(t *testing.T) {
 	}
 	if strings.Contains(out, "sequence 1\n") || strings.Count(out, "not heard: nodes fetch it") != 2 {
 		t.Errorf("%s", out)
+	}
+}
+
+// It ends with its time also while more comes: what Redis delivers after it, and what is
+// heard on the live subject of that, is not followed.
+func TestTapEndsWhileMessagesFlow(t *testing.T) {
+	r, n := embedded.TestRedis(t), embedded.TestNATS(t)
+	t.Setenv("REDIS_URL", r.URL())
+	t.Setenv("NATS_URL", n.URL())
+	client := embeddedClient(t, r.URL())
+	nc, err := nats.Connect(n.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	defer embedded.TestRun(t, func(ctx context.Context) error {
+		for i := 0; ctx.Err() == nil; i++ {
+			// Nodes hear a channel without history so.
+			err := errors.Join(client.Publish(context.Background(), "a", i).Err(), nc.Publish("sluice.live.a", strconv.AppendInt(nil, int64(i), 10)))
+			if err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+		return nil
+	})()
+	tap := startTap(t, "a", "-for", "300ms", "-n", "1000")
+	tap.ends(worker.ExitOK, "without history")
+	if out := tap.out.String(); strings.Contains(out, "not delivered here") || strings.Contains(out, "\n1000  ") {
+		t.Errorf("it goes on after its time: …%s", out[max(0, len(out)-1000):])
 	}
 }
 
