@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -295,6 +296,9 @@ func (t *tapper) take(x any) {
 	case fromRedis:
 		t.trails.redis(x.payload, x.at)
 	case fromLive:
+		if x.seq != 0 {
+			t.blind = false // it has a leader again
+		}
 		t.trails.live(x.payload, x.streamed)
 	case wire.Tapped:
 		t.trails.node(x)
@@ -346,9 +350,16 @@ func (t *tapper) get(ctx context.Context, what map[string]any) (*stored, error) 
 	}
 	var resp struct {
 		Message *stored `json:"message"`
+		Error   *struct {
+			Code        int    `json:"code"`
+			Description string `json:"description"`
+		} `json:"error"`
 	}
 	if err := json.Unmarshal(m.Data, &resp); err != nil {
 		return nil, fmt.Errorf("read from stream %s: %w", t.names.Name, err)
+	}
+	if e := resp.Error; e != nil && e.Code != http.StatusNotFound {
+		return nil, fmt.Errorf("read from stream %s: %s", t.names.Name, e.Description)
 	}
 	return resp.Message, nil
 }

@@ -8,10 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"sluice/shared/embedded"
+	"sluice/shared/wire"
 	"sluice/shared/worker"
 )
 
@@ -148,4 +150,37 @@ func TestTapEnds(t *testing.T) {
 	if code, _, errs := run(t.Context(), "", "tap", "a"); code != worker.ExitFailed || !strings.Contains(errs, "NATS_URL") {
 		t.Errorf("without NATS: %d %s", code, errs)
 	}
+}
+
+// What the stream answers while it has no leader is not "it is not there"; and it is
+// asked again once it is heard of.
+func TestTapBlind(t *testing.T) {
+	n := embedded.TestNATSWith(t, embedded.NATSOptions{Modify: func(o *server.Options) { o.JetStream = false }})
+	nc, err := nats.Connect(n.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	var answer string // set before each question
+	if _, err := nc.Subscribe("$JS.API.STREAM.MSG.GET.SLUICE", func(m *nats.Msg) { _ = m.Respond([]byte(answer)) }); err != nil {
+		t.Fatal(err)
+	}
+	x := &tapper{nc: nc, names: wire.Stream{Name: "SLUICE", Prefix: "sluice"}, subject: "a"}
+	f := func(blind, found bool, says string) {
+		t.Helper()
+		answer = says
+		one := &trail{hash: wire.TapHash([]byte("x"))}
+		if x.look(t.Context(), one); x.blind != blind || one.stream.found != found {
+			t.Errorf("%s: blind %v, found %v", says, x.blind, one.stream.found)
+		}
+	}
+	const there = `{"message":{"seq":7,"data":"eA==","time":"2026-11-22T01:02:03Z"}}`
+	f(false, false, `{"error":{"code":404,"err_code":10037,"description":"no message found"}}`)
+	f(false, true, there)
+	f(true, false, `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`)
+	f(true, false, there)
+	x.take(fromLive{[]byte("y"), streamed{live: time.Now()}})
+	f(true, false, there) // that was of a channel without history
+	x.take(fromLive{[]byte("y"), streamed{live: time.Now(), seq: 6}})
+	f(false, true, there)
 }
