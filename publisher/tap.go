@@ -126,19 +126,15 @@ func tap(ctx context.Context, cfg *Config, o tapOptions, log *slog.Logger, t *ta
 	}
 	defer t.redis.Close()
 	ps := t.redis.Subscribe(work)
-	defer ps.Close()
+	defer ps.Close() // ends listen
 	if err := ps.Subscribe(find, o.channel); err != nil {
 		return fmt.Errorf("subscribe at REDIS_URL=%s: %w", redisconn.Redact(cfg.Redis.URL), err)
 	}
 	if _, err := ps.ReceiveTimeout(find, redisTapLimit); err != nil {
 		return explainTap(fmt.Errorf("subscribe at REDIS_URL=%s: %w", redisconn.Redact(cfg.Redis.URL), err))
 	}
-	defer context.AfterFunc(work, func() { ps.Close() })()
 	wg.Go(func() { t.listen(work, ps) })
-	wg.Go(func() { t.keepAsking(work) })
-	// Before the readers are waited for.
-	defer ps.Close()
-	defer stop()
+	wg.Go(func() { t.keepAsking(work, ps) })
 	last, err := t.get(work, map[string]any{"last_by_subj": t.names.Log() + t.subject})
 	if t.blind = err != nil; last != nil {
 		t.seen = last.Seq
@@ -148,7 +144,8 @@ func tap(ctx context.Context, cfg *Config, o tapOptions, log *slog.Logger, t *ta
 	return t.follow(work)
 }
 
-// redisTapLimit bounds finding the server and subscribing there.
+// redisTapLimit bounds finding the server and subscribing there, and how long it may be
+// silent, which is pinged each tapAgain.
 const redisTapLimit = 5 * time.Second
 
 func explainTap(err error) error {
@@ -216,8 +213,9 @@ func (t *tapper) ask(ctx context.Context) (control.Answers, error) {
 	return t.asker.Ask(ctx, wire.VerbTap, wire.Tap{ID: t.id, Subject: t.subject})
 }
 
-// keepAsking lets nodes go on, and finds those that have just come.
-func (t *tapper) keepAsking(ctx context.Context) {
+// keepAsking lets nodes go on, finds those that have just come, and has Redis say
+// something.
+func (t *tapper) keepAsking(ctx context.Context, ps *redis.PubSub) {
 	tick := time.NewTicker(tapAgain)
 	defer tick.Stop()
 	for {
@@ -226,6 +224,7 @@ func (t *tapper) keepAsking(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		_ = ps.Ping(ctx) // listen sees what is wrong
 		if answers, err := t.ask(ctx); err == nil {
 			t.hear(fromNodes{answers})
 		}
@@ -235,7 +234,7 @@ func (t *tapper) keepAsking(ctx context.Context) {
 // listen reads from Redis until the first error.
 func (t *tapper) listen(ctx context.Context, ps *redis.PubSub) {
 	for {
-		m, err := ps.Receive(ctx)
+		m, err := ps.ReceiveTimeout(ctx, redisTapLimit)
 		switch m := m.(type) {
 		case *redis.Message:
 			t.hear(fromRedis{[]byte(m.Payload), time.Now()})

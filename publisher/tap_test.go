@@ -136,10 +136,17 @@ func TestTapEnds(t *testing.T) {
 	r, n := embedded.TestRedisProcess(t), embedded.TestNATS(t)
 	t.Setenv("REDIS_URL", r.URL())
 	t.Setenv("NATS_URL", n.URL())
-	startTap(t, "a", "-for", "200ms").ends(worker.ExitOK, "nothing came")
+	// For longer than Redis may be silent.
+	startTap(t, "a", "-for", (redisTapLimit+time.Second).String()).ends(worker.ExitOK, "nothing came")
 	tap := startTap(t, "a")
 	tap.cancel()
 	tap.ends(worker.ExitOK, "")
+	hop := embedded.TestProxy(t, r.Addr())
+	t.Setenv("REDIS_URL", "redis://"+hop.Addr())
+	tap = startTap(t, "a")
+	hop.Hang() // neither end notices
+	tap.ends(worker.ExitFailed, "the link to Redis was lost")
+	t.Setenv("REDIS_URL", r.URL())
 	tap = startTap(t, "a")
 	_ = r.Stop()
 	tap.ends(worker.ExitFailed, "the link to Redis was lost")
