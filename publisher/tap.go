@@ -302,19 +302,12 @@ func (t *tapper) take(x any) {
 	case wire.Tapped:
 		t.trails.node(x)
 	case fromNodes:
+		clear(t.trails.watching) // who has left, or does not answer, is not waited for
 		for _, a := range x.answers.List {
 			var r wire.Tapping
-			if wire.DecodeControl(a.Body, &r) != nil {
-				continue
-			}
-			if r.Clients > 0 {
+			if wire.DecodeControl(a.Body, &r) == nil && r.Clients > 0 {
 				t.trails.watching[a.Name] = r.Clients
-			} else {
-				delete(t.trails.watching, a.Name)
 			}
-		}
-		for _, name := range x.answers.Missing {
-			delete(t.trails.watching, name) // nobody waits for it
 		}
 	}
 }

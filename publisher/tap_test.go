@@ -3,6 +3,7 @@ package publisher
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"sluice/shared/control"
 	"sluice/shared/embedded"
 	"sluice/shared/wire"
 	"sluice/shared/worker"
@@ -190,4 +192,25 @@ func TestTapBlind(t *testing.T) {
 	f(true, false, there) // that was of a channel without history
 	x.take(fromLive{[]byte("y"), streamed{live: time.Now(), seq: 6}})
 	f(false, true, there)
+}
+
+// A node is waited for as long as it has clients of the channel.
+func TestTapWaitsForNodes(t *testing.T) {
+	x := &tapper{trails: trails{watching: map[string]int{}}}
+	answer := func(name string, clients int) wire.Answer {
+		body, err := wire.EncodeControl(wire.Tapping{Clients: clients})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return wire.Answer{Name: name, Body: body}
+	}
+	f := func(want map[string]int, a control.Answers) {
+		t.Helper()
+		if x.take(fromNodes{a}); !maps.Equal(x.trails.watching, want) {
+			t.Errorf("waits for %v, want %v", x.trails.watching, want)
+		}
+	}
+	f(map[string]int{"n1": 1, "n2": 2}, control.Answers{List: []wire.Answer{answer("n1", 1), answer("n2", 2), answer("n3", 0)}, Complete: true})
+	f(map[string]int{"n3": 3}, control.Answers{List: []wire.Answer{answer("n1", 0), answer("n3", 3)}, Missing: []string{"n2"}})
+	f(map[string]int{}, control.Answers{Complete: true}) // n3 has left
 }
