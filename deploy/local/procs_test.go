@@ -99,11 +99,14 @@ func (p *proc) ready() bool {
 }
 
 // metrics are all metrics: each series as it is written, and the sum over the
-// labels of each that has some.
+// labels of each that has some. There are none once the program has ended.
 func (p *proc) metrics() map[string]float64 {
 	p.t.Helper()
-	_, text := fetch(p.t, p.admin()+"/metrics")
 	all := map[string]float64{}
+	code, text := fetch(p.t, p.admin()+"/metrics")
+	if code != http.StatusOK {
+		return all
+	}
 	for line := range strings.Lines(text) {
 		if line[0] == '#' {
 			continue
