@@ -46,9 +46,8 @@ func faultsBehind(b *balanced) {
 	<-victim.done
 	more()
 
-	fresh := start(t, "ssenode", "NATS_URL="+b.nats.URL(), "SSENODE_ADDR=127.0.0.1:0", "SSENODE_NAME=n4", "SSENODE_HEARTBEAT=1s", "SSENODE_RETRY=200ms", "SSENODE_DRAIN_DELAY=0s", "SSENODE_DRAIN_TIME=500ms", "SSENODE_LINGER=200ms")
-	until(t, "the new node is ready", fresh.ready)
-	b.add(fresh.says(`msg="node serves" addr=(\S+)`), fresh.says(`admin=(\S+)`))
+	fresh := b.site.addNode("n4", "127.0.0.1:0", "127.0.0.1:0", "SSENODE_HEARTBEAT=1s", "SSENODE_RETRY=200ms", "SSENODE_DRAIN_DELAY=0s", "SSENODE_DRAIN_TIME=500ms", "SSENODE_LINGER=200ms")
+	b.add(fresh.addrs())
 	if out, err := b.check(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
