@@ -30,7 +30,21 @@ func TestBytesAreCounted(t *testing.T) {
 func TestPulsesTellTheWait(t *testing.T) {
 	r := newRig(t, embedded.NATSOptions{})
 	r.lead(func(c *Config) { c.Bridge.Pulse = 50 * time.Millisecond }) // twenty for each mark
-	told := func() time.Duration { return r.lastPulse().Waited }
+	sub, err := r.nc.SubscribeSync(r.names.Log() + wire.PulseToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func() time.Duration { // by each of them: only one tells
+		m, err := sub.NextMsg(wait)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := wire.ParsePulse(m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Waited
+	}
 	for range 2 {
 		until(t, "a pulse tells", func() bool { w := told(); return w > 0 && w < wait })
 		until(t, "the next one does not tell it again", func() bool { return told() == 0 })

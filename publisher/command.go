@@ -6,7 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"runtime"
+	"syscall"
 
 	"sluice/shared/worker"
 )
@@ -78,6 +81,14 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	default:
 		return c.wrong(fmt.Errorf("unknown command %q: want send, simulate, serve, tap, revoke, health or ready", name))
 	}
+}
+
+// untilSignal is the command's context, which a signal ends; a second one ends the
+// program at once.
+func (c command) untilSignal() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(c.ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // flags is an empty set; parse errors and help are printed here, not by it.

@@ -6,10 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
 	"regexp"
-	"syscall"
 	"time"
 
 	"sluice/shared/worker"
@@ -60,9 +57,8 @@ func (c command) revoke(args []string) int {
 	if err := checkNATS(cfg.NATS, cfg.Stream); err != nil {
 		return c.wrong(err)
 	}
-	ctx, stop := signal.NotifyContext(c.ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := c.untilSignal()
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	nc, err := openNATS(ctx, cfg.NATS, "publisher", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return c.failed(err)

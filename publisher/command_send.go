@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -83,9 +81,8 @@ func (c command) send(args []string) int {
 
 	// Only from here on: while standard input is read, Ctrl-C just ends the
 	// program.
-	ctx, stop := signal.NotifyContext(c.ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := c.untilSignal()
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	s := repeat(ctx, outbox{client}, m, *n, *rate)
 	return c.tell(m, s, redisconn.Redact(cfg.Redis.URL))
 }

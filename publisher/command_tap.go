@@ -6,10 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"sluice/shared/channel"
@@ -79,9 +76,8 @@ func (c command) tap(args []string) int {
 	if err := errors.Join(cfg.NATS.Validate(), cfg.Stream.Validate()); err != nil {
 		return c.wrong(err)
 	}
-	ctx, stop := signal.NotifyContext(c.ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := c.untilSignal()
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	log := slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	t := &tapper{passed: c.passed}
 	t.ready = func(nodes control.Answers, server string) {
@@ -96,8 +92,7 @@ func (c command) tap(args []string) int {
 	case errors.Is(err, context.Canceled):
 		return worker.ExitOK // that is how one ends it
 	case err != nil:
-		fmt.Fprintf(c.stderr, "%s: %v\n", c.name, err)
-		return worker.ExitFailed
+		return c.failed(err)
 	}
 	if t.trails.next == 0 {
 		fmt.Fprintf(c.stdout, "nothing came\n")

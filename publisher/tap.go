@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -125,19 +126,15 @@ func tap(ctx context.Context, cfg *Config, o tapOptions, log *slog.Logger, t *ta
 	}
 	defer t.redis.Close()
 	ps := t.redis.Subscribe(work)
-	defer ps.Close()
+	defer ps.Close() // ends listen
 	if err := ps.Subscribe(find, o.channel); err != nil {
 		return fmt.Errorf("subscribe at REDIS_URL=%s: %w", redisconn.Redact(cfg.Redis.URL), err)
 	}
 	if _, err := ps.ReceiveTimeout(find, redisTapLimit); err != nil {
 		return explainTap(fmt.Errorf("subscribe at REDIS_URL=%s: %w", redisconn.Redact(cfg.Redis.URL), err))
 	}
-	defer context.AfterFunc(work, func() { ps.Close() })()
 	wg.Go(func() { t.listen(work, ps) })
-	wg.Go(func() { t.keepAsking(work) })
-	// Before the readers are waited for.
-	defer ps.Close()
-	defer stop()
+	wg.Go(func() { t.keepAsking(work, ps) })
 	last, err := t.get(work, map[string]any{"last_by_subj": t.names.Log() + t.subject})
 	if t.blind = err != nil; last != nil {
 		t.seen = last.Seq
@@ -147,7 +144,8 @@ func tap(ctx context.Context, cfg *Config, o tapOptions, log *slog.Logger, t *ta
 	return t.follow(work)
 }
 
-// redisTapLimit bounds finding the server and subscribing there.
+// redisTapLimit bounds finding the server and subscribing there, and how long it may be
+// silent, which is pinged each tapAgain.
 const redisTapLimit = 5 * time.Second
 
 func explainTap(err error) error {
@@ -215,8 +213,9 @@ func (t *tapper) ask(ctx context.Context) (control.Answers, error) {
 	return t.asker.Ask(ctx, wire.VerbTap, wire.Tap{ID: t.id, Subject: t.subject})
 }
 
-// keepAsking lets nodes go on, and finds those that have just come.
-func (t *tapper) keepAsking(ctx context.Context) {
+// keepAsking lets nodes go on, finds those that have just come, and has Redis say
+// something.
+func (t *tapper) keepAsking(ctx context.Context, ps *redis.PubSub) {
 	tick := time.NewTicker(tapAgain)
 	defer tick.Stop()
 	for {
@@ -225,6 +224,7 @@ func (t *tapper) keepAsking(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		_ = ps.Ping(ctx) // listen sees what is wrong
 		if answers, err := t.ask(ctx); err == nil {
 			t.hear(fromNodes{answers})
 		}
@@ -234,7 +234,7 @@ func (t *tapper) keepAsking(ctx context.Context) {
 // listen reads from Redis until the first error.
 func (t *tapper) listen(ctx context.Context, ps *redis.PubSub) {
 	for {
-		m, err := ps.Receive(ctx)
+		m, err := ps.ReceiveTimeout(ctx, redisTapLimit)
 		switch m := m.(type) {
 		case *redis.Message:
 			t.hear(fromRedis{[]byte(m.Payload), time.Now()})
@@ -258,22 +258,16 @@ func (t *tapper) follow(ctx context.Context) error {
 	defer tick.Stop()
 	over := time.NewTimer(t.lasts)
 	defer over.Stop()
-	closing := false
 	for {
 		select {
 		case x := <-t.came:
 			if e, is := x.(ended); is {
 				return e.err
 			}
-			if closing {
-				if _, is := x.(fromRedis); is {
-					continue // nothing new
-				}
-			}
 			t.take(x)
 		case <-tick.C:
 		case <-over.C:
-			closing = true // what is on its way is waited for
+			t.trails.closed = true // what is on its way is waited for
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -289,7 +283,7 @@ func (t *tapper) follow(ctx context.Context) error {
 				return nil
 			}
 		}
-		if closing && len(t.trails.open) == 0 {
+		if t.trails.closed && len(t.trails.open) == 0 {
 			return nil
 		}
 	}
@@ -301,23 +295,19 @@ func (t *tapper) take(x any) {
 	case fromRedis:
 		t.trails.redis(x.payload, x.at)
 	case fromLive:
+		if x.seq != 0 {
+			t.blind = false // it has a leader again
+		}
 		t.trails.live(x.payload, x.streamed)
 	case wire.Tapped:
 		t.trails.node(x)
 	case fromNodes:
+		clear(t.trails.watching) // who has left, or does not answer, is not waited for
 		for _, a := range x.answers.List {
 			var r wire.Tapping
-			if wire.DecodeControl(a.Body, &r) != nil {
-				continue
-			}
-			if r.Clients > 0 {
+			if wire.DecodeControl(a.Body, &r) == nil && r.Clients > 0 {
 				t.trails.watching[a.Name] = r.Clients
-			} else {
-				delete(t.trails.watching, a.Name)
 			}
-		}
-		for _, name := range x.answers.Missing {
-			delete(t.trails.watching, name) // nobody waits for it
 		}
 	}
 }
@@ -352,9 +342,16 @@ func (t *tapper) get(ctx context.Context, what map[string]any) (*stored, error) 
 	}
 	var resp struct {
 		Message *stored `json:"message"`
+		Error   *struct {
+			Code        int    `json:"code"`
+			Description string `json:"description"`
+		} `json:"error"`
 	}
 	if err := json.Unmarshal(m.Data, &resp); err != nil {
 		return nil, fmt.Errorf("read from stream %s: %w", t.names.Name, err)
+	}
+	if e := resp.Error; e != nil && e.Code != http.StatusNotFound {
+		return nil, fmt.Errorf("read from stream %s: %s", t.names.Name, e.Description)
 	}
 	return resp.Message, nil
 }

@@ -2,18 +2,24 @@ package publisher
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"sluice/shared/control"
 	"sluice/shared/embedded"
+	"sluice/shared/wire"
 	"sluice/shared/worker"
 )
 
-// tapping runs a tap in the background.
+// tapRun is a tap in the background.
 type tapRun struct {
 	t         *testing.T
 	out, errs embedded.Lines
@@ -78,8 +84,8 @@ func TestTapLooksIntoTheStream(t *testing.T) {
 	store("one") // before the tap: not what it looks for
 	tap := startTap(t, "a", "-n", "3")
 	for _, payload := range []string{"one", "two"} {
+		store(payload) // first: only so long is it waited for once Redis has delivered it
 		publish(payload)
-		store(payload)
 	}
 	publish("lost")
 	tap.ends(worker.ExitOK, "not there after 4s")
@@ -94,15 +100,55 @@ func TestTapLooksIntoTheStream(t *testing.T) {
 	}
 }
 
+// It ends with its time also while more comes: what Redis delivers after it, and what is
+// heard on the live subject of that, is not followed.
+func TestTapEndsWhileMessagesFlow(t *testing.T) {
+	r, n := embedded.TestRedis(t), embedded.TestNATS(t)
+	t.Setenv("REDIS_URL", r.URL())
+	t.Setenv("NATS_URL", n.URL())
+	client := embeddedClient(t, r.URL())
+	nc, err := nats.Connect(n.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	defer embedded.TestRun(t, func(ctx context.Context) error {
+		for i := 0; ctx.Err() == nil; i++ {
+			// Nodes hear a channel without history so.
+			err := errors.Join(client.Publish(context.Background(), "a", i).Err(), nc.Publish("sluice.live.a", strconv.AppendInt(nil, int64(i), 10)))
+			if err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+		return nil
+	})()
+	tap := startTap(t, "a", "-for", "300ms", "-n", "1000")
+	tap.ends(worker.ExitOK, "without history")
+	if out := tap.out.String(); strings.Contains(out, "not delivered here") || strings.Contains(out, "\n1000  ") {
+		t.Errorf("it goes on after its time: …%s", out[max(0, len(out)-1000):])
+	}
+}
+
 // It ends with its time, by a signal, and when it cannot hear any more.
 func TestTapEnds(t *testing.T) {
 	r, n := embedded.TestRedisProcess(t), embedded.TestNATS(t)
 	t.Setenv("REDIS_URL", r.URL())
 	t.Setenv("NATS_URL", n.URL())
-	startTap(t, "a", "-for", "200ms").ends(worker.ExitOK, "nothing came")
+	// For longer than Redis may be silent.
+	startTap(t, "a", "-for", (redisTapLimit+time.Second).String()).ends(worker.ExitOK, "nothing came")
 	tap := startTap(t, "a")
 	tap.cancel()
 	tap.ends(worker.ExitOK, "")
+	hop := embedded.TestProxy(t, r.Addr())
+	t.Setenv("REDIS_URL", "redis://"+hop.Addr())
+	tap = startTap(t, "a")
+	hop.Hang() // neither end notices
+	tap.ends(worker.ExitFailed, "the link to Redis was lost")
+	t.Setenv("REDIS_URL", r.URL())
 	tap = startTap(t, "a")
 	_ = r.Stop()
 	tap.ends(worker.ExitFailed, "the link to Redis was lost")
@@ -113,4 +159,58 @@ func TestTapEnds(t *testing.T) {
 	if code, _, errs := run(t.Context(), "", "tap", "a"); code != worker.ExitFailed || !strings.Contains(errs, "NATS_URL") {
 		t.Errorf("without NATS: %d %s", code, errs)
 	}
+}
+
+// What the stream answers while it has no leader is not "it is not there"; and it is
+// asked again once it is heard of.
+func TestTapBlind(t *testing.T) {
+	n := embedded.TestNATSWith(t, embedded.NATSOptions{Modify: func(o *server.Options) { o.JetStream = false }})
+	nc, err := nats.Connect(n.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	var answer string // set before each question
+	if _, err := nc.Subscribe("$JS.API.STREAM.MSG.GET.SLUICE", func(m *nats.Msg) { _ = m.Respond([]byte(answer)) }); err != nil {
+		t.Fatal(err)
+	}
+	x := &tapper{nc: nc, names: wire.Stream{Name: "SLUICE", Prefix: "sluice"}, subject: "a"}
+	f := func(blind, found bool, says string) {
+		t.Helper()
+		answer = says
+		one := &trail{hash: wire.TapHash([]byte("x"))}
+		if x.look(t.Context(), one); x.blind != blind || one.stream.found != found {
+			t.Errorf("%s: blind %v, found %v", says, x.blind, one.stream.found)
+		}
+	}
+	const there = `{"message":{"seq":7,"data":"eA==","time":"2026-11-22T01:02:03Z"}}`
+	f(false, false, `{"error":{"code":404,"err_code":10037,"description":"no message found"}}`)
+	f(false, true, there)
+	f(true, false, `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`)
+	f(true, false, there)
+	x.take(fromLive{[]byte("y"), streamed{live: time.Now()}})
+	f(true, false, there) // that was of a channel without history
+	x.take(fromLive{[]byte("y"), streamed{live: time.Now(), seq: 6}})
+	f(false, true, there)
+}
+
+// A node is waited for as long as it has clients of the channel.
+func TestTapWaitsForNodes(t *testing.T) {
+	x := &tapper{trails: trails{watching: map[string]int{}}}
+	answer := func(name string, clients int) wire.Answer {
+		body, err := wire.EncodeControl(wire.Tapping{Clients: clients})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return wire.Answer{Name: name, Body: body}
+	}
+	f := func(want map[string]int, a control.Answers) {
+		t.Helper()
+		if x.take(fromNodes{a}); !maps.Equal(x.trails.watching, want) {
+			t.Errorf("waits for %v, want %v", x.trails.watching, want)
+		}
+	}
+	f(map[string]int{"n1": 1, "n2": 2}, control.Answers{List: []wire.Answer{answer("n1", 1), answer("n2", 2), answer("n3", 0)}, Complete: true})
+	f(map[string]int{"n3": 3}, control.Answers{List: []wire.Answer{answer("n1", 0), answer("n3", 3)}, Missing: []string{"n2"}})
+	f(map[string]int{}, control.Answers{Complete: true}) // n3 has left
 }

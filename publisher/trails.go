@@ -50,6 +50,8 @@ type trails struct {
 	// since is when all was subscribed. What began before, or a moment after, and was
 	// not seen in Redis, was published before.
 	since time.Time
+	// closed: what is on its way is followed to its end, and nothing else.
+	closed bool
 
 	next  int
 	open  []*trail // in the order in which they were first heard of
@@ -57,8 +59,11 @@ type trails struct {
 	lost  int // messages that could not be followed, for there were too many
 }
 
-// add begins a trail, nil if there are too many.
+// add begins a trail, nil if there are too many or it is late.
 func (x *trails) add(hash string, payload []byte, now time.Time) *trail {
+	if x.closed {
+		return nil
+	}
 	if len(x.open) == mostTrails {
 		x.lost++
 		return nil

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 // What all pages of today's apps expect of a stream, through a front as at a node: the
@@ -16,11 +15,7 @@ func TestAppStreamHead(t *testing.T) {
 	a := newApps(t, appSignedIn, appUser, "SSENODE_PUBLIC_CHANNELS=open", "SSENODE_HEARTBEAT=1s")
 	host := frontOf(t, a.addrs(), "")
 	for _, where := range []string{a.url(0), a.url(1), host, host} {
-		began := time.Now()
 		st := openURL(t, where+"/events?channel=open") // up to the connected event
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("%s: the head took %s", where, took)
-		}
 		for name, value := range map[string]string{
 			"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no", "Access-Control-Allow-Origin": "*",
 		} {
@@ -80,12 +75,12 @@ func TestAppPolling(t *testing.T) {
 	}
 	stop()
 	all := a.rec.of("items:demo", "items:demo-2")
-	for len(got) < len(all) {
-		had := len(got)
-		if take(1); len(got) == had {
-			t.Fatalf("the last poll brought nothing: %d of %d", had, len(all))
+	until(t, "polls bring the rest", func() bool {
+		if len(got) < len(all) {
+			take(1)
 		}
-	}
+		return len(got) >= len(all)
+	})
 	if fmt.Sprint(got) != fmt.Sprint(all) {
 		t.Errorf("polls brought %d events, which are not the %d published", len(got), len(all))
 	}

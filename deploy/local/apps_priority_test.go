@@ -39,7 +39,12 @@ func TestAppPriorityBehind(t *testing.T) {
 	fmt.Fprint(c, "GET /events?channel=alerts:x&channel=updates:x&channel=trivia:x HTTP/1.1\r\nHost: x\r\n\r\n")
 	node := a.nodes[0]
 	until(t, "it is connected", func() bool { return node.metric("sluice_ssenode_connections") == 1 })
-	pause(t.Context(), time.Second) // its first position
+	r := sseclient.NewReader(c)
+	for r.LastEventID() == "" { // its first position
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	// It reads nothing, and its socket is full for longer than it may be behind.
 	const n = 500
@@ -55,7 +60,6 @@ func TestAppPriorityBehind(t *testing.T) {
 	a.publish("trivia:x", "trivia newest")
 	until(t, "the node has the alert", func() bool { in, _ = node.events(); return in == 2*n+2 })
 
-	r := sseclient.NewReader(c)
 	updates, trivia, urgentAfter, gaps := 0, 0, -1, 0
 	var newest string
 	for updates < n || urgentAfter < 0 || newest != "trivia newest" {

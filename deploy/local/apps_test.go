@@ -98,6 +98,13 @@ func (a *apps) recorded() {
 	until(a.t, "it is recorded", func() bool { return len(a.rec.of(mark)) > n })
 }
 
+// goesOn waits until so many messages more are published on a channel.
+func (a *apps) goesOn(channel string, more int) {
+	a.t.Helper()
+	n := len(a.rec.of(channel)) + more
+	eventually(a.t, "more is published on "+channel, func() bool { return len(a.rec.of(channel)) >= n })
+}
+
 // record is all that is published, as any subscriber of Redis hears it.
 type record struct {
 	mu   sync.Mutex // guards list

@@ -45,9 +45,7 @@ func signedIn(t *testing.T, scenario, first, second string) (*apps, *eventSource
 	one.reads(50)
 	one.settles()
 	one.Close()
-	// It was away for some time.
-	away := len(a.rec.of("user:" + first))
-	until(t, "it has missed some", func() bool { return len(a.rec.of("user:"+first)) > away+20 })
+	a.goesOn("user:"+first, 20) // it misses these
 	one.returns()
 	one.reads(50)
 	stop()

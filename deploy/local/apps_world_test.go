@@ -54,7 +54,9 @@ func TestAppLeaderboard(t *testing.T) {
 	boards := []*eventSource{a.safe(0, "/api/events/leaderboard?urlSlug=demo"), a.safe(1, "/api/events/leaderboard?urlSlug=demo")}
 	began := time.Now()
 	stop := a.play(1, 300, "leaderboard")
-	pause(t.Context(), 3500*time.Millisecond)
+	for _, b := range boards {
+		b.reads(3)
+	}
 	stop()
 	all := a.rec.of("leaderboard:demo")
 	latest := all[len(all)-1]
@@ -63,7 +65,7 @@ func TestAppLeaderboard(t *testing.T) {
 			b.reads(1)
 		}
 		// One at once and one at the end of each second begun.
-		if most := int(time.Since(began)/time.Second) + 2; len(b.got) < 3 || len(b.got) > most {
+		if most := int(time.Since(began)/time.Second) + 2; len(b.got) > most {
 			t.Errorf("%d of %d updates in %s", len(b.got), len(all), time.Since(began))
 		}
 		place := -1
@@ -101,7 +103,7 @@ func TestAppAuction(t *testing.T) {
 	}
 	_ = a.nodes[0].cmd.Process.Kill()
 	<-a.nodes[0].done
-	pause(t.Context(), 200*time.Millisecond) // bids that it misses
+	a.goesOn("auction:1", 100) // bids that it misses
 	one.returns()
 	one.reads(300)
 	stop()

@@ -191,7 +191,7 @@ func browser(t *testing.T, path string, more ...chromedp.ExecAllocatorOption) (c
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	alloc, stopAlloc := chromedp.NewExecAllocator(context.Background(), append(opts, more...)...)
 	ctx, stopBrowser := chromedp.NewContext(alloc)
-	ctx, stopTime := context.WithTimeout(ctx, 4*wait)
+	ctx, stopTime := context.WithTimeout(ctx, 8*wait) // for all of a test; each step has its own limit
 	return ctx, func() {
 		if err := chromedp.Cancel(ctx); err != nil {
 			t.Logf("close the browser: %v", err)

@@ -66,8 +66,9 @@ func TestClientTokens(t *testing.T) {
 	var asked atomic.Int64
 	var life atomic.Int64
 	p.mux.HandleFunc("GET /token", func(w http.ResponseWriter, _ *http.Request) {
+		text := is.token(time.Duration(life.Load()))
 		asked.Add(1)
-		fmt.Fprint(w, is.token(time.Duration(life.Load())))
+		fmt.Fprint(w, text)
 	})
 	life.Store(int64(time.Hour))
 	const ask = `{token: async () => (await fetch("/token")).text(), onError: e => errors.push(e.message)}`
@@ -121,11 +122,12 @@ func TestClientTokens(t *testing.T) {
 	life.Store(int64(short))
 	c := p.tab(t)
 	c.begin(server, ask, "ok:3")
+	eventually(t, "a token", func() bool { return asked.Load() > 0 })
+	ends := time.Now().Add(short) // or before
+	life.Store(int64(time.Hour))  // of the next one, also if the rest takes long
 	c.positioned()
 	stop := p.numbers("ok:3")
 	c.until(settled)
-	ends := time.Now().Add(short) // or before
-	life.Store(int64(time.Hour))
 	eventually(t, "another token", func() bool { return asked.Load() > 1 })
 	connects := node.metric("sluice_ssenode_connects_total")
 	c.until(`got.length > 400`)

@@ -60,7 +60,9 @@ func TestDemoKills(t *testing.T) {
 		}
 		return hot == 1
 	}
-	until(t, "a bridge leads and the other one is hot", func() bool { return led() != "" && all() })
+	var before string
+	ready := func() bool { before = led(); return before != "" && all() }
+	until(t, "a bridge leads and the other one is hot", ready)
 	client, err := publisher.Open(l.redisURL, certs.Client{})
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +104,7 @@ func TestDemoKills(t *testing.T) {
 	})
 
 	// The leader: all that is published before the other one leads comes, in order.
-	before := led()
+	until(t, "a bridge leads and the other one is hot", ready)
 	if got := postTo(t, site+"/demo/kill/leader", ""); !strings.HasPrefix(got, `200 {"killed":"`+before+`"`) {
 		t.Errorf("kill the leader: %s", got)
 	}

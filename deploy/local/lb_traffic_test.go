@@ -81,7 +81,7 @@ func TestBalancers(t *testing.T) {
 // A stream's head, and each single event, comes through as it does from the node.
 func atOnce(b *balanced) {
 	const tries = 15
-	// The best and the middle one: this machine has other work, too.
+	// The best, and one that a quarter are better than: this machine has other work, too.
 	measure := func(how string, open func() *sseclient.Stream) (head, event time.Duration) {
 		var heads, events []time.Duration
 		for range tries {
@@ -104,8 +104,8 @@ func atOnce(b *balanced) {
 		st.Close()
 		slices.Sort(heads)
 		slices.Sort(events)
-		b.t.Logf("%s: head %v, event %v", how, heads[0], events[tries/2])
-		return heads[0], events[tries/2]
+		b.t.Logf("%s: head %v, event %v", how, heads[0], events[tries/4])
+		return heads[0], events[tries/4]
 	}
 	head, event := measure("the node", func() *sseclient.Stream {
 		st, err := sseclient.Open(b.t.Context(), b.site.url(0)+"/events?channel=once", sseclient.Options{})

@@ -120,7 +120,11 @@ func TestR3labsEnds(t *testing.T) {
 			}
 		})
 	}()
-	<-there
+	select {
+	case <-there:
+	case <-time.After(wait):
+		t.Fatal("it is not connected")
+	}
 	o.nodes[0].stop()
 	select {
 	case err := <-ended:

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sluice/shared/embedded"
 )
@@ -24,34 +26,58 @@ type others struct {
 	all   []*other
 
 	mu   sync.Mutex // guards came
-	came map[string][]string
+	came map[string][]arrival
+}
+
+// arrival is a request of a client.
+type arrival struct {
+	at time.Time
+	id string // the position that it has come with, "" for none
 }
 
 func newOthers(t *testing.T, nodes int, env ...string) *others {
 	t.Helper()
 	kinds := clientKinds(t) // what is missing is to be told first
-	o := &others{kinds: kinds, came: map[string][]string{}}
+	o := &others{kinds: kinds, came: map[string][]arrival{}}
 	o.site = newSite(t, embedded.NATSProcessOptions{}, nodes, append([]string{
 		"SSENODE_RETRY=100ms", "SSENODE_HEARTBEAT=500ms", "ROUTES=o:> history=20000/10m",
 	}, env...)...)
 	front := newFront(nil, o.addrs(), "", slog.New(slog.DiscardHandler))
-	o.front = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	o.front = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.mu.Lock()
 		name := r.URL.Query().Get("clientId")
-		o.came[name] = append(o.came[name], r.Header.Get("Last-Event-ID"))
+		o.came[name] = append(o.came[name], arrival{time.Now(), r.Header.Get("Last-Event-ID")})
 		o.mu.Unlock()
 		front.ServeHTTP(w, r)
 	}))
 	o.front.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // of streams that are cut
+	o.front.Start()
 	t.Cleanup(o.front.Close)
 	return o
 }
 
-// ids are the positions that a client has come with, "" for none.
-func (o *others) ids(name string) []string {
+// ids are the positions that a client has come with.
+func (o *others) ids(name string) (list []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return append([]string(nil), o.came[name]...)
+	for _, a := range o.came[name] {
+		list = append(list, a.id)
+	}
+	return list
+}
+
+// soonest is the least time after which a client has come again, its first n requests
+// left out.
+func (o *others) soonest(name string, n int) time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	least := time.Duration(math.MaxInt64)
+	for i, a := range o.came[name] {
+		if i > n {
+			least = min(least, a.at.Sub(o.came[name][i-1].at))
+		}
+	}
+	return least
 }
 
 // other is one such client at work.

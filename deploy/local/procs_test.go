@@ -99,11 +99,14 @@ func (p *proc) ready() bool {
 }
 
 // metrics are all metrics: each series as it is written, and the sum over the
-// labels of each that has some.
+// labels of each that has some. There are none once the program has ended.
 func (p *proc) metrics() map[string]float64 {
 	p.t.Helper()
-	_, text := fetch(p.t, p.admin()+"/metrics")
 	all := map[string]float64{}
+	code, text := fetch(p.t, p.admin()+"/metrics")
+	if code != http.StatusOK {
+		return all
+	}
 	for line := range strings.Lines(text) {
 		if line[0] == '#' {
 			continue
@@ -234,17 +237,25 @@ type site struct {
 
 func newSite(t testing.TB, o embedded.NATSProcessOptions, nodes int, env ...string) *site {
 	t.Helper()
-	s := &site{t: t, redis: embedded.TestRedis(t), nats: embedded.TestNATSProcess(t, o)}
+	nats := embedded.TestNATSProcess(t, o)
+	s := newSiteAt(t, func(string) string { return nats.URL() }, nodes, env...)
+	s.nats = nats
+	return s
+}
+
+// newSiteAt is newSite at another NATS; as is its URL for a user of deploy/nats.
+func newSiteAt(t testing.TB, as func(user string) string, nodes int, env ...string) *site {
+	t.Helper()
+	s := &site{t: t, redis: embedded.TestRedis(t)}
 	var err error
 	if s.client, err = redisconn.Open(s.redis.URL(), redisconn.Options{Worker: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.client.Close() })
-	env = append([]string{"REDIS_URL=" + s.redis.URL(), "NATS_URL=" + s.nats.URL(), "BRIDGE_PULSE=200ms"}, env...)
-	s.bridge = start(t, "bridge", env...)
+	s.bridge = start(t, "bridge", append([]string{"REDIS_URL=" + s.redis.URL(), "NATS_URL=" + as("bridge"), "BRIDGE_PULSE=200ms"}, env...)...)
 	for i := range nodes {
 		s.nodes = append(s.nodes, start(t, "ssenode", append([]string{
-			"SSENODE_ADDR=127.0.0.1:0", fmt.Sprintf("SSENODE_NAME=n%d", i+1), "SSENODE_DRAIN_DELAY=0s", "SSENODE_DRAIN_TIME=500ms",
+			"NATS_URL=" + as("node"), "SSENODE_ADDR=127.0.0.1:0", fmt.Sprintf("SSENODE_NAME=n%d", i+1), "SSENODE_DRAIN_DELAY=0s", "SSENODE_DRAIN_TIME=500ms",
 			"SSENODE_ENGINE=" + cmp.Or(os.Getenv("SLUICE_TEST_ENGINE"), "auto"), // .ci/run runs these tests once more with portable
 		}, env...)...))
 	}

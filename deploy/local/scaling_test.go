@@ -56,9 +56,12 @@ func TestAutoscaling(t *testing.T) {
 	began = time.Now()
 	scale.until("there is one node", func() bool { return len(b.nodes) == 1 })
 	t.Logf("%d clients: one node after %.1f s; %v", few, time.Since(began).Seconds(), scale.steps)
-	// At most twice as many at once, and one less.
-	if want := []int{1, 2, 4, 3, 2, 1}; !slices.Equal(scale.steps, want) {
-		t.Errorf("%v nodes, want %v", scale.steps, want)
+	// At most twice as many at once, and one less: whether it takes more steps than it
+	// needs depends on how many are away when it looks.
+	for i, n := range scale.steps[1:] {
+		if was := scale.steps[i]; n > 2*was || n < was-1 {
+			t.Errorf("from %d to %d nodes: %v", was, n, scale.steps)
+		}
 	}
 	eventually(t, "all who stayed are connected", stay.whole)
 	for _, c := range []*crowd{stay, guests} {

@@ -2,36 +2,21 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice/shared/embedded"
-	"sluice/shared/redisconn"
 	"sluice/shared/sseclient"
 )
 
 // guardedSite is two nodes and a bridge at a NATS server that allows just what
 // deploy/nats allows.
-func guardedSite(t *testing.T, env ...string) (s *site, g *embedded.GuardedNATS) {
+func guardedSite(t *testing.T, env ...string) (*site, *embedded.GuardedNATS) {
 	t.Helper()
-	g = embedded.TestGuardedNATS(t, natsRights, nil)
-	s = &site{t: t, redis: embedded.TestRedis(t)}
-	var err error
-	if s.client, err = redisconn.Open(s.redis.URL(), redisconn.Options{Worker: "test"}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.client.Close() })
-	s.bridge = start(t, "bridge", append([]string{"REDIS_URL=" + s.redis.URL(), "NATS_URL=" + g.As("bridge"), "BRIDGE_PULSE=200ms"}, env...)...)
-	for i := range 2 {
-		s.nodes = append(s.nodes, start(t, "ssenode", append([]string{
-			"NATS_URL=" + g.As("node"), "SSENODE_ADDR=127.0.0.1:0", fmt.Sprintf("SSENODE_NAME=n%d", i+1), "SSENODE_DRAIN_DELAY=0s", "SSENODE_DRAIN_TIME=500ms",
-		}, env...)...))
-	}
-	s.awaitReady()
-	return s, g
+	g := embedded.TestGuardedNATS(t, natsRights, nil)
+	return newSiteAt(t, g.As, 2, env...), g
 }
 
 // tapAs runs publisher tap and returns it when it listens.
