@@ -311,6 +311,7 @@ func TestDebugWhy(t *testing.T) {
 	until(t, "it is verified", func() bool { return b.dispatch.head.Load() > early })
 	left := open(t, b, "/events?channel=x&clientId=left")
 	settle(t, b)
+	u.quiet(true) // after a pulse, who comes begins behind the message
 	had := u.publish("x", "had")
 	for want(t, left, "", "had"); left.LastEventID() == ""; {
 		if _, err := left.NextWithin(wait); err != nil {
@@ -320,6 +321,7 @@ func TestDebugWhy(t *testing.T) {
 	left.Close()
 	until(t, "it is gone", func() bool { return b.stats.open() == 0 })
 	me := open(t, b, "/events?channel=x&channel=board&channel=env&clientId=me&role=user")
+	u.quiet(false)
 	settle(t, b)
 	later(t, b)
 	u.publish("board", "1")
