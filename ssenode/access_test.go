@@ -1,12 +1,9 @@
 package ssenode
 
 import (
-	"bufio"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -69,52 +66,6 @@ func sameBytes(token string) string {
 	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	last := len(token) - 1
 	return token[:last] + string(digits[strings.IndexByte(digits, token[last])^1])
-}
-
-// asked is what a request was answered: of a stream, the connected event.
-type asked struct {
-	status int
-	header http.Header
-	body   string
-}
-
-// ask sends a GET with header lines `Name: value`, each as it is.
-func ask(t testing.TB, n *Node, path string, lines ...string) asked {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), wait)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base(n)+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range lines {
-		name, value, _ := strings.Cut(line, ": ")
-		if name == "Host" {
-			req.Host = value
-		}
-		req.Header[name] = append(req.Header[name], value)
-	}
-	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	a := asked{status: resp.StatusCode, header: resp.Header}
-	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") || resp.ContentLength >= 0 {
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.body = string(body)
-		return a
-	}
-	r := bufio.NewReader(resp.Body)
-	for !strings.HasPrefix(a.body, "data: ") {
-		if a.body, err = r.ReadString('\n'); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return a
 }
 
 func bearer(token string) string { return "Authorization: Bearer " + token }

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 // wait bounds every wait of these tests; only a hang reaches it.
-const wait = 10 * time.Second
+const wait = 30 * time.Second
 
 // eachEngine runs the test on every engine that this system has.
 func eachEngine(t *testing.T, f func(t *testing.T, engine string)) {

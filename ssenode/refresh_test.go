@@ -1,9 +1,7 @@
 package ssenode
 
 import (
-	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,31 +14,6 @@ import (
 	"sluice/shared/wire"
 	"sluice/ssenode/auth"
 )
-
-// post sends a body, with header lines `Name: value`.
-func post(t testing.TB, n *Node, path, body string, lines ...string) asked {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), wait)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base(n)+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range lines {
-		name, value, _ := strings.Cut(line, ": ")
-		req.Header.Set(name, value)
-	}
-	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return asked{resp.StatusCode, resp.Header, string(b)}
-}
 
 func refreshBody(clientID, token string) string {
 	b, _ := json.Marshal(map[string]string{"clientId": clientID, "token": token})
@@ -267,15 +240,17 @@ func TestRefreshIncomplete(t *testing.T) {
 	u := newUpstream(t)
 	n := guarded(t, u, nil)
 	acquainted(t, n)
-	frozenPeer(t, u, n)
-	if got := post(t, n, "/refresh", refreshBody("anna", hs(t))); got.status != 503 || got.header.Get("Retry-After") != "1" {
+	refresh := func() asked {
+		frozenPeer(t, u, n) // it says so now and then
+		return fetch(t, http.MethodPost, base(n)+"/refresh", refreshBody("anna", hs(t)))
+	}
+	if got := refresh(); got.status != 503 || got.header.Get("Retry-After") != "1" {
 		t.Errorf("nobody here: %+v", got)
 	}
 	open(t, n, "/events?channel=x&clientId=anna"+query(hs(t)))
-	frozenPeer(t, u, n) // it says so now and then
-	if got := post(t, n, "/refresh", refreshBody("anna", hs(t))); got.body != `{"success":true,"connections":1,"complete":false}`+"\n" {
-		t.Errorf("one here: %+v", got)
-	}
+	until(t, "this one has answered in time", func() bool {
+		return refresh().body == `{"success":true,"connections":1,"complete":false}`+"\n"
+	})
 	u.stop()
 	until(t, "NATS is away", func() bool { return !n.nc.IsConnected() })
 	if got := post(t, n, "/refresh", refreshBody("anna", hs(t))); got.status != 503 {
