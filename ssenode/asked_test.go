@@ -8,6 +8,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"sluice/shared/control"
+	"sluice/shared/embedded"
 )
 
 // asked is what a request was answered: of a stream, the connected event.
@@ -97,4 +100,16 @@ func debugged(t testing.TB, n *Node, path string, status int, into any, lines ..
 func fetchDebug(t testing.TB, n *Node, path string, lines ...string) asked {
 	t.Helper()
 	return fetch(t, http.MethodGet, "http://"+n.AdminAddr().String()+path, "", lines...)
+}
+
+// outsider asks nodes, and is none. It knows so many.
+func outsider(t testing.TB, u *upstream, nodes int) *control.Asker {
+	t.Helper()
+	a, err := control.New(u.nc, u.names, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	embedded.TestRun(t, func(ctx context.Context) error { a.Run(ctx); return nil })
+	until(t, "it knows the nodes", func() bool { n, known := a.Nodes(); return n == nodes && known })
+	return a
 }
