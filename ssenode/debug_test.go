@@ -166,8 +166,6 @@ func TestDebugBehind(t *testing.T) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine, c.SSENode.RingBytes = engine, ring })
 		path := "/events?channel=loud&channel=quiet&clientId=me"
-		open(t, n, path).Close()
-		settle(t, n)
 		c := stalled(t, n, path)
 		u.flood(n, "loud", 900, "")
 		u.publish("quiet", told("for others", `{"role":"admin"}`)) // nobody owes it to this client

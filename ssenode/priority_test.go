@@ -25,9 +25,13 @@ type heard struct {
 // known, and settled, before it comes.
 func stalled(t *testing.T, n *Node, path string) net.Conn {
 	t.Helper()
-	open(t, n, path).Close()
+	before := n.stats.open()
+	first := open(t, n, path)
 	settle(t, n)
-	return unread(t, n, path, 64<<10)
+	c := unread(t, n, path, 64<<10)
+	first.Close() // not before, or the channels may be forgotten meanwhile
+	until(t, "the first one has left", func() bool { return n.stats.open() <= before+1 })
+	return c
 }
 
 // thaw lets a stalled client read on.

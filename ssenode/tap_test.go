@@ -162,8 +162,6 @@ func TestTap(t *testing.T) {
 func TestTapBehind(t *testing.T) {
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
-	open(t, n, "/events?channel=loud").Close()
-	settle(t, n)
 	stalled(t, n, "/events?channel=loud")
 	u.flood(n, "loud", 900, "")
 	until(t, "it is behind", func() bool { return behind(n) == 1 })
