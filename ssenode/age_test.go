@@ -126,19 +126,15 @@ func TestLastWordsHaveThePosition(t *testing.T) {
 				}
 				first := s.LastEventID()
 				seq := u.publish("another", "x")
-				for _, l := range n.loops {
-					until(t, "a pulse has come", func() bool {
-						verified := make(chan uint64, 1)
-						l.ask(func() { verified <- l.verified })
-						return <-verified > seq
-					})
-				}
+				until(t, "a pulse has come", func() bool {
+					come := true
+					onLoops(n, func(l *loop) { come = come && l.verified > seq })
+					return come
+				})
 				if how == "drain" {
 					go stop()
 				} else {
-					for _, l := range n.loops {
-						l.ask(func() { l.maxAge = time.Second })
-					}
+					onLoops(n, func(l *loop) { l.maxAge = time.Second })
 				}
 				var last sseclient.Event
 				for {
@@ -258,16 +254,8 @@ func TestMaxAgeWaitsForWhoIsBehind(t *testing.T) {
 		for i := range messages {
 			u.publish("loud", fmt.Sprint(i, " ", pad))
 		}
-		until(t, "it is behind", func() bool {
-			var late int64
-			for _, l := range n.loops {
-				late += l.late.Load()
-			}
-			return late == 1
-		})
-		for _, l := range n.loops {
-			l.ask(func() { l.maxAge = time.Second })
-		}
+		until(t, "it is behind", func() bool { return n.late() == 1 })
+		onLoops(n, func(l *loop) { l.maxAge = time.Second })
 		// Another one comes and is closed meanwhile.
 		s := open(t, n, "/events?channel=quiet")
 		for _, err := s.NextWithin(wait); err == nil; _, err = s.NextWithin(wait) {

@@ -251,19 +251,10 @@ func later(t testing.TB, n *Node) {
 	t.Helper()
 	until(t, "all clients came in an earlier tick", func() bool {
 		all := true
-		for _, l := range n.loops {
-			done := make(chan struct{})
-			l.ask(func() {
-				now := time.Now()
-				for _, list := range l.sessions.lists {
-					for _, s := range list {
-						all = all && s.age(now) > engine.TickEvery
-					}
-				}
-				close(done)
-			})
-			<-done
-		}
+		onLoops(n, func(l *loop) {
+			now := time.Now()
+			l.each(func(s *session) { all = all && s.age(now) > engine.TickEvery })
+		})
 		return all
 	})
 }

@@ -344,6 +344,15 @@ func until(t testing.TB, what string, f func() bool) {
 	embedded.Eventually(t, what, wait, f)
 }
 
+// onLoops runs f on each of the node's loops, one after the other, and waits.
+func onLoops(n *Node, f func(*loop)) {
+	for _, l := range n.loops {
+		done := make(chan struct{})
+		l.ask(func() { f(l); close(done) })
+		<-done
+	}
+}
+
 func channelQuery(names ...string) string {
 	var b strings.Builder
 	for i, name := range names {

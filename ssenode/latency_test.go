@@ -99,18 +99,12 @@ func TestPressureIsCounted(t *testing.T) {
 		t.Errorf("%d requests to the stream were timed of %d", count, there.history.asked.Load())
 	}
 
-	late := func() (sum int64) {
-		for _, l := range here.loops {
-			sum += l.late.Load()
-		}
-		return sum
-	}
-	until(t, "all are up to date", func() bool { return late() == 0 })
+	until(t, "all are up to date", func() bool { return here.late() == 0 })
 	frozen(t, here, path)
 	for i := range 100 {
 		u.publish("a", fmt.Sprint(i, strings.Repeat("x", 100<<10)))
 	}
-	until(t, "who does not read is counted", func() bool { return late() == 1 })
+	until(t, "who does not read is counted", func() bool { return here.late() == 1 })
 }
 
 // A request that finds nothing is none that went wrong.

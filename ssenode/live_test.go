@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/shared/control"
 	"sluice/shared/sseclient"
 	"sluice/shared/wire"
 	"sluice/ssenode/auth"
@@ -79,6 +81,7 @@ func TestSubscribe(t *testing.T) {
 		want(t, s1, "", "yes")
 		want(t, s2, "", `{"channel":"y","event":null,"data":"yes"}`)
 		settle(t, a)
+		settle(t, b)
 		if u.publish("y", "id"); want(t, s1, "", "id").ID == "" {
 			t.Error("no id though it is settled")
 		}
@@ -87,17 +90,11 @@ func TestSubscribe(t *testing.T) {
 			u.publish("y", "more")
 			want(t, s1, "", "more")
 			want(t, s2, "", `{"channel":"y","event":null,"data":"more"}`)
-			cut := make(chan bool, len(a.loops))
-			for _, l := range a.loops {
-				l.ask(func() {
-					cut <- slices.ContainsFunc(l.clients.of("me"), func(s *session) bool { return s.cut })
-				})
-			}
-			some := false
-			for range a.loops {
-				some = <-cut || some
-			}
-			return !some
+			cut := false
+			onLoops(a, func(l *loop) {
+				cut = cut || slices.ContainsFunc(l.clients.of("me"), func(s *session) bool { return s.cut })
+			})
+			return !cut
 		})
 		// There already: nothing changes.
 		changes(t, a, "subscribe", "me", "y", 2)
@@ -201,10 +198,14 @@ func TestSubscribeAnswers(t *testing.T) {
 	// The nodes that have the streams judge it, too: claims are what another node says.
 	for _, claims := range []string{`{}`, `{"sub":"anna","exp":1}`, `{"sub":"anna","channels":["x"],"iss":"` + testIssuer + `","aud":"sluice"}`,
 		`{"sub":"eve","channels":[">"],"iss":"` + testIssuer + `","aud":"sluice"}`} {
-		got, err := b.asker.Ask(t.Context(), wire.VerbSubscribe, &wire.Change{ClientID: "anna.tab", Subject: "secret", Claims: json.RawMessage(claims)})
-		if err != nil || !got.Complete || len(got.List) != 2 {
-			t.Fatalf("%s: %+v, %v", claims, got, err)
-		}
+		var got control.Answers
+		until(t, "both answer in time", func() bool {
+			var err error
+			if got, err = b.asker.Ask(t.Context(), wire.VerbSubscribe, &wire.Change{ClientID: "anna.tab", Subject: "secret", Claims: json.RawMessage(claims)}); err != nil {
+				t.Fatal(err)
+			}
+			return got.Complete && len(got.List) == 2
+		})
 		for _, answer := range got.List {
 			if string(answer.Body) != "{}" {
 				t.Errorf("%s: %s does %s", claims, answer.Name, answer.Body)
@@ -213,25 +214,14 @@ func TestSubscribeAnswers(t *testing.T) {
 	}
 	// A stream of nobody's, that has got such a clientId by chance, is not hers.
 	open(t, a, "/events?channel=free")
-	for _, l := range a.loops {
-		l.ask(func() {
-			for _, list := range l.sessions.lists {
-				for _, s := range list {
-					if s.pass == nil {
-						l.clients.remove(s)
-						s.clientID = "anna.tab"
-						l.clients.add(s)
-					}
-				}
+	onLoops(a, func(l *loop) {
+		l.each(func(s *session) {
+			if s.pass == nil {
+				l.clients.remove(s)
+				s.clientID = "anna.tab"
+				l.clients.add(s)
 			}
 		})
-	}
-	until(t, "both have it", func() bool {
-		n := 0
-		for _, l := range a.loops {
-			n += len(l.clients.of("anna.tab"))
-		}
-		return n == 2
 	})
 	f("/unsubscribe", changeBody("anna.tab", "free"), 200, `{"success":true,"connections":1}`, good)
 	if got := post(t, b, "/refresh", refreshBody("anna.tab", hs(t))); got.body != `{"success":true,"connections":1}`+"\n" {
@@ -241,13 +231,15 @@ func TestSubscribeAnswers(t *testing.T) {
 
 // listener checks what one client is given while its channels change.
 type listener struct {
-	id       string // clientId
-	node     *Node
+	id   string // clientId
+	node *Node
+
+	mu       sync.Mutex      // guards the following fields
 	channels map[string]bool // as it has been told
 	next     map[string]int
 	floor    map[string]uint64 // its first event must be the first with a higher sequence
 	position wire.ID
-	got      atomic.Int64
+	got      int
 }
 
 // sent knows the sequences of what was published.
@@ -281,8 +273,26 @@ func (x *sent) seq(channel string, n int) uint64 {
 	return x.seqs[channel][n]
 }
 
+// lacks tells what the client has still to get, "" for nothing. It has all its channels
+// once it has the last one.
+func (c *listener) lacks(x *sent) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.channels["last"] {
+		return c.id + " was not told of the last channel"
+	}
+	for name, has := range c.channels {
+		if all := x.first(name, math.MaxUint64); has && c.next[name] != all {
+			return fmt.Sprintf("%s: of %s it has got up to %d of %d", c.id, name, c.next[name], all)
+		}
+	}
+	return ""
+}
+
 // take checks one event.
 func (c *listener) take(ev sseclient.Event, x *sent) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	before := c.position.Seq
 	if ev.HasID {
 		id, err := wire.ParseID(ev.ID)
@@ -324,7 +334,7 @@ func (c *listener) take(ev sseclient.Event, x *sent) error {
 			return fmt.Errorf("%s: got %d, want %d (position %d)", name, n, next, c.position.Seq)
 		}
 		c.next[name] = n + 1
-		c.got.Add(1)
+		c.got++
 	}
 	return nil
 }
@@ -417,9 +427,7 @@ func TestSubscribeRandom(t *testing.T) {
 	// All are given what there is in the end.
 	for _, c := range listeners {
 		c.node.stall(c.id, false)
-		if got := post(t, a, "/subscribe", changeBody(c.id, "last")); got.status != 200 {
-			t.Errorf("last: %+v", got)
-		}
+		until(t, "it takes the last one", func() bool { return post(t, a, "/subscribe", changeBody(c.id, "last")).status == 200 })
 	}
 	cancel()
 	wg.Wait()
@@ -429,25 +437,19 @@ func TestSubscribeRandom(t *testing.T) {
 	for _, name := range append(names, "last") {
 		x.publish(u, name, "end")
 	}
-	ends := make([]int64, len(listeners))
-	for i := range listeners {
-		ends[i] = -1
-	}
-	until(t, "all is given out", func() bool {
-		if len(failed) > 0 {
-			return true
+	lacking := ""
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(lacking)
 		}
-		for _, n := range nodes {
-			if n.busySessions() > 0 {
-				return false
+	})
+	until(t, "all have everything", func() bool {
+		for _, c := range listeners {
+			if lacking = c.lacks(x); lacking != "" {
+				return len(failed) > 0
 			}
 		}
-		all := true
-		for i, c := range listeners {
-			all = all && ends[i] == c.got.Load()
-			ends[i] = c.got.Load()
-		}
-		return all
+		return behind(a)+behind(b) == 0 || len(failed) > 0
 	})
 	close(stopped)
 	for _, s := range streams {
@@ -459,17 +461,9 @@ func TestSubscribeRandom(t *testing.T) {
 		t.Fatal(err)
 	default:
 	}
-	events := int64(0)
+	events := 0
 	for _, c := range listeners {
-		events += c.got.Load()
-		for name, has := range c.channels {
-			if has && c.next[name] != len(x.seqs[name]) {
-				t.Errorf("%s: of %s it has got up to %d of %d", c.id, name, c.next[name], len(x.seqs[name]))
-			}
-		}
-		if !c.channels["last"] {
-			t.Errorf("%s was not told of the last channel", c.id)
-		}
+		events += c.got
 	}
 	t.Logf("%d changes, %d published, %d given", done, published.Load(), events)
 	for _, n := range nodes {
@@ -479,53 +473,29 @@ func TestSubscribeRandom(t *testing.T) {
 
 // stall makes a client's streams as slow as if their sockets took nothing, or no longer.
 func (n *Node) stall(clientID string, on bool) {
-	for _, l := range n.loops {
-		l.ask(func() {
-			for _, s := range l.clients.of(clientID) {
-				switch {
-				case s.closed:
-				case on && !s.behind:
-					s.fallBehind()
-					s.cursor = l.n
-				case !on && s.behind:
-					s.catchUp()
-				}
+	onLoops(n, func(l *loop) {
+		for _, s := range l.clients.of(clientID) {
+			switch {
+			case s.closed:
+			case on && !s.behind:
+				s.fallBehind()
+				s.cursor = l.n
+			case !on && s.behind:
+				s.catchUp()
 			}
-		})
-	}
+		}
+	})
 }
 
 // sessionsOf is how many sessions are clients of a topic.
 func (n *Node) sessionsOf(name string) (count int) {
-	done := make(chan int, len(n.loops))
-	for _, l := range n.loops {
-		l.ask(func() {
-			k := 0
-			for _, list := range l.sessions.lists {
-				for _, s := range list {
-					if s.subTo(name) >= 0 {
-						k++
-					}
-				}
+	onLoops(n, func(l *loop) {
+		l.each(func(s *session) {
+			if s.subTo(name) >= 0 {
+				count++
 			}
-			done <- k
 		})
-	}
-	for range n.loops {
-		count += <-done
-	}
-	return count
-}
-
-// busySessions is how many sessions are behind.
-func (n *Node) busySessions() (count int) {
-	done := make(chan int, len(n.loops))
-	for _, l := range n.loops {
-		l.ask(func() { done <- len(l.behind) })
-	}
-	for range n.loops {
-		count += <-done
-	}
+	})
 	return count
 }
 
@@ -544,13 +514,11 @@ func TestSubscribeBehind(t *testing.T) {
 	u.quiet(true)
 	u.publish("y", "before")
 	want(t, other, "", "before")
-	for _, l := range n.loops {
-		l.ask(func() {
-			for _, s := range l.clients.of("me") {
-				s.unsettle()
-			}
-		})
-	}
+	onLoops(n, func(l *loop) {
+		for _, s := range l.clients.of("me") {
+			s.unsettle()
+		}
+	})
 	n.stall("me", true)
 	changes(t, n, "subscribe", "me", "y", 1)
 	if n.sessionsOf("y") != 1 {

@@ -12,20 +12,14 @@ import (
 func staysBehind(t testing.TB, n *Node) {
 	t.Helper()
 	until(t, "a client is behind for so long", func() bool {
-		for _, l := range n.loops {
-			found := make(chan bool)
-			l.ask(func() {
-				is, now := false, time.Now().UnixNano()
-				for s := range l.behind {
-					is = is || s.lag != nil && s.full != 0 && now-s.full > int64(l.behindAfter)
-				}
-				found <- is
-			})
-			if <-found {
-				return true
+		is := false
+		onLoops(n, func(l *loop) {
+			now := time.Now().UnixNano()
+			for s := range l.behind {
+				is = is || s.lag != nil && s.full != 0 && now-s.full > int64(l.behindAfter)
 			}
-		}
-		return n.stats.dropped[behindClient].Load() > 0
+		})
+		return is || n.stats.dropped[behindClient].Load() > 0
 	})
 }
 

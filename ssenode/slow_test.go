@@ -202,11 +202,7 @@ func TestFrozenClientDelaysNobody(t *testing.T) {
 
 // behind counts the sessions that are not current.
 func behind(n *Node) (count int) {
-	for _, l := range n.loops {
-		done := make(chan struct{})
-		l.ask(func() { count += len(l.behind); close(done) })
-		<-done
-	}
+	onLoops(n, func(l *loop) { count += len(l.behind) })
 	return count
 }
 

@@ -103,11 +103,7 @@ func TestLostTail(t *testing.T) {
 	back.Close()
 	until(t, "its ids are given again", func() bool {
 		fresh := 0
-		for _, l := range n.loops {
-			done := make(chan struct{})
-			l.ask(func() { fresh += len(l.fresh); close(done) })
-			<-done
-		}
+		onLoops(n, func(l *loop) { fresh += len(l.fresh) })
 		return fresh == 0
 	})
 	seq := u.publish("b", "on")
