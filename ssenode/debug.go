@@ -230,7 +230,7 @@ func (n *Node) debugClients(ctx context.Context, q *debugQuery) (any, error) {
 	return clientsDebug{all.Count, all.complete, all.missing, all.Cut, all.Clients}, nil
 }
 
-// closesDebug is the body of an answer to GET /debug/closes.
+// closesDebug is the body of an answer to GET /debug/closes, and part of one to /debug/why.
 type closesDebug struct {
 	Complete  bool                    `json:"complete"`
 	Missing   []string                `json:"missing,omitempty"`
@@ -250,5 +250,9 @@ func (n *Node) debugCloses(ctx context.Context, q *debugQuery) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return closesDebug{all.complete, all.missing, all.Cut, all.since, all.Closes, all.Losses, all.Refusals}, nil
+	return all.closes(), nil
+}
+
+func (all *inspectedAll) closes() closesDebug {
+	return closesDebug{all.complete, all.missing, all.Cut, all.since, all.Closes, all.Losses, all.Refusals}
 }

@@ -24,8 +24,8 @@ const (
 
 // diary is what a node remembers of streams that were closed, of what single clients
 // were told to have lost, and of requests that were refused, so that an operator can ask
-// later. A loss that
-// all clients of a channel had is not in it: the stream has those, see mark.
+// later. A loss that all clients of a channel had is not in it: the stream has those, see
+// mark.
 type diary struct {
 	closes   notes[closeNote]
 	losses   notes[lossNote]
@@ -207,28 +207,33 @@ func (w *whose) is(q *wire.Inspect, bearer auth.Bearer) bool {
 	return q.Channel == ""
 }
 
-func (n *closeNote) told(node string) wire.InspectedClose {
+func (n *closeNote) told(x *inspection) wire.InspectedClose {
 	channels := n.channels.list()
 	for i, subject := range channels {
 		name, _ := channel.FromSubject(subject) // it was one
 		channels[i] = printable(name)
 	}
-	return wire.InspectedClose{
-		Node: node, ClientID: n.clientID, Subject: n.subject, Reason: n.reason.String(), Cause: n.cause,
+	c := wire.InspectedClose{
+		Node: x.node, ClientID: n.clientID, Subject: n.subject, Reason: n.reason.String(), Cause: n.cause,
 		ConnectedAt: n.born.UTC().Format(time.RFC3339), ClosedAt: n.at.UTC().Format(timestamps),
 		LastID: idText(n.epoch, n.given), UnsentEvents: n.events, UnsentBytes: n.unsent, UnsentMore: n.more, Behind: tenths(n.full), Status: n.status,
 		Channels: channels, Patterns: n.patterns.list(), More: n.channels.more + n.patterns.more,
 	}
+	if x.Message != nil {
+		why := n.why(x)
+		c.Why = &why
+	}
+	return c
 }
 
-func (n *lossNote) told(node string) wire.InspectedLoss {
+func (n *lossNote) told(x *inspection) wire.InspectedLoss {
 	return wire.InspectedLoss{
-		Node: node, ClientID: n.clientID, Subject: n.subject, At: n.at.UTC().Format(timestamps), Reason: n.reason,
+		Node: x.node, ClientID: n.clientID, Subject: n.subject, At: n.at.UTC().Format(timestamps), Reason: n.reason,
 		From: idText(n.epoch, n.from), To: idText(n.epoch, n.to), Channels: n.channels.list(), Patterns: n.patterns.list(), More: n.channels.more + n.patterns.more,
 	}
 }
 
-// idOf is an id, nil where there is none.
+// idText is an id, nil where there is none.
 func idText(epoch string, seq uint64) *string {
 	if epoch == "" || seq == 0 {
 		return nil

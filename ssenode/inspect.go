@@ -111,44 +111,28 @@ func (x *inspection) end(sum wire.Inspected) wire.Inspected {
 	if !x.Closes {
 		return sum
 	}
-	closes, cut, from := x.diary.closes.newest(func(n *closeNote) bool { return n.is(x.Inspect, x.bearer) }, x.Most)
-	sum.ClosesSince, sum.Cut = from.UTC(), sum.Cut || cut
-	room := x.room
-	for i := range closes {
-		c := closes[i].told(x.node)
-		if x.Message != nil {
-			why := closes[i].why(x)
-			c.Why = &why
-		}
-		if !roomFor(c, &room) {
-			sum.Cut = true
-			break
-		}
-		sum.Closes = append(sum.Closes, c)
-	}
-	losses, cut, from := x.diary.losses.newest(func(n *lossNote) bool { return n.is(x.Inspect, x.bearer) }, x.Most)
-	sum.LossesSince, sum.Cut = from.UTC(), sum.Cut || cut
-	room = x.room
-	for i := range losses {
-		l := losses[i].told(x.node)
-		if !roomFor(l, &room) {
-			sum.Cut = true
-			break
-		}
-		sum.Losses = append(sum.Losses, l)
-	}
-	refusals, cut, from := x.diary.refusals.newest(func(n *refusalNote) bool { return n.is(x.Inspect) }, x.Most)
-	sum.RefusalsSince, sum.Cut = from.UTC(), sum.Cut || cut
-	room = x.room
-	for i := range refusals {
-		r := refusals[i].told(x.node)
-		if !roomFor(r, &room) {
-			sum.Cut = true
-			break
-		}
-		sum.Refusals = append(sum.Refusals, r)
-	}
+	var cut [3]bool
+	sum.Closes, cut[0], sum.ClosesSince = recall(x, &x.diary.closes, func(n *closeNote) bool { return n.is(x.Inspect, x.bearer) }, (*closeNote).told)
+	sum.Losses, cut[1], sum.LossesSince = recall(x, &x.diary.losses, func(n *lossNote) bool { return n.is(x.Inspect, x.bearer) }, (*lossNote).told)
+	sum.Refusals, cut[2], sum.RefusalsSince = recall(x, &x.diary.refusals, func(n *refusalNote) bool { return n.is(x.Inspect) }, (*refusalNote).told)
+	sum.Cut = sum.Cut || cut[0] || cut[1] || cut[2]
 	return sum
+}
+
+// recall returns what is told of the notes that are asked for, the newest first, as much
+// as there is room for; whether there are others; and since when there are all.
+func recall[N, T any](x *inspection, from *notes[N], is func(*N) bool, told func(*N, *inspection) T) (list []T, cut bool, since time.Time) {
+	found, cut, since := from.newest(is, x.Most)
+	room := x.room
+	for i := range found {
+		one := told(&found[i], x)
+		if !roomFor(one, &room) {
+			cut = true
+			break
+		}
+		list = append(list, one)
+	}
+	return list, cut, since.UTC()
 }
 
 // inspect tells of the loop's sessions that are asked for.

@@ -65,6 +65,6 @@ func (r *refusalNote) is(q *wire.Inspect) bool {
 	return q.Channel == ""
 }
 
-func (r *refusalNote) told(node string) wire.InspectedRefusal {
-	return wire.InspectedRefusal{Node: node, ClientID: r.clientID, At: r.at.UTC().Format(timestamps), What: r.what, Detail: r.detail}
+func (r *refusalNote) told(x *inspection) wire.InspectedRefusal {
+	return wire.InspectedRefusal{Node: x.node, ClientID: r.clientID, At: r.at.UTC().Format(timestamps), What: r.what, Detail: r.detail}
 }

@@ -14,15 +14,9 @@ import (
 
 // whyDebug is the body of an answer to GET /debug/why.
 type whyDebug struct {
-	Message   tracedMessage           `json:"message"`
-	Complete  bool                    `json:"complete"`
-	Missing   []string                `json:"missing,omitempty"`
-	Truncated bool                    `json:"truncated"`
-	Nodes     []remembered            `json:"nodes"`
-	Clients   []wire.InspectedClient  `json:"clients"`
-	Closes    []wire.InspectedClose   `json:"closes"`
-	Losses    []wire.InspectedLoss    `json:"losses"`
-	Refusals  []wire.InspectedRefusal `json:"refusals"`
+	Message tracedMessage          `json:"message"`
+	Clients []wire.InspectedClient `json:"clients"`
+	closesDebug
 	// Unknown is what nobody here can tell.
 	Unknown []string `json:"unknown"`
 }
@@ -84,7 +78,7 @@ func (n *Node) debugWhy(ctx context.Context, q *debugQuery) (any, error) {
 			c.Why = lossOver(c.Why, all.Losses, c.Node, c.ClientID, q, ask.Seq)
 		}
 	}
-	a := whyDebug{m, all.complete, all.missing, all.Cut, all.since, all.Clients, all.Closes, all.Losses, all.Refusals, []string{}}
+	a := whyDebug{m, all.Clients, all.closes(), []string{}}
 	if ask == nil {
 		a.Unknown = append(a.Unknown, "without the message only what the client has now can be told")
 	}
