@@ -7,20 +7,22 @@ import (
 	"time"
 )
 
+// overdue tells whether a client is behind for longer than SSENODE_BEHIND_AFTER now.
+func overdue(n *Node) (is bool) {
+	onLoops(n, func(l *loop) {
+		now := time.Now().UnixNano()
+		for s := range l.behind {
+			is = is || s.lag != nil && s.full != 0 && now-s.full > int64(l.behindAfter)
+		}
+	})
+	return is
+}
+
 // staysBehind waits until a client has been behind for longer than SSENODE_BEHIND_AFTER, or
 // has skipped for that already.
 func staysBehind(t testing.TB, n *Node) {
 	t.Helper()
-	until(t, "a client is behind for so long", func() bool {
-		is := false
-		onLoops(n, func(l *loop) {
-			now := time.Now().UnixNano()
-			for s := range l.behind {
-				is = is || s.lag != nil && s.full != 0 && now-s.full > int64(l.behindAfter)
-			}
-		})
-		return is || n.stats.dropped[behindClient].Load() > 0
-	})
+	until(t, "a client is behind for so long", func() bool { return overdue(n) || n.stats.dropped[behindClient].Load() > 0 })
 }
 
 // A client takes nothing for longer than SSENODE_BEHIND_AFTER: its low channel skips to
