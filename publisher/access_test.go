@@ -97,6 +97,9 @@ func TestServeOrigins(t *testing.T) {
 			if r.status != status || r.header.Get("Access-Control-Allow-Origin") != allowed || status == 403 && !strings.Contains(r.body, `{"success":false,"error":"Forbidden"`) {
 				t.Errorf("%s with %q: %+v, want %d and %q", path, header, r, status, allowed)
 			}
+			if exposed := r.header.Get("Access-Control-Expose-Headers"); (exposed == "Retry-After") != (allowed != "") {
+				t.Errorf("%s with %q: the page sees %q", path, header, exposed)
+			}
 		}
 	}
 	for _, a := range []*api{closed, open} {

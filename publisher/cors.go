@@ -21,14 +21,15 @@ func (s *Server) checkPage(ctx *fasthttp.RequestCtx) *refusal {
 // the same host need no telling.
 func (s *Server) cors(ctx *fasthttp.RequestCtx) {
 	h, list := &ctx.Response.Header, &s.cfg.Publisher.Origins
-	if list.Any() {
-		h.Set("Access-Control-Allow-Origin", "*")
-		return
+	from := "*"
+	if !list.Any() {
+		h.Set("Vary", "Origin")
+		if from = origin.SiteOf(&ctx.Request.Header).Origin; !list.Names(from) {
+			return
+		}
 	}
-	h.Set("Vary", "Origin")
-	if from := origin.SiteOf(&ctx.Request.Header).Origin; list.Names(from) {
-		h.Set("Access-Control-Allow-Origin", from)
-	}
+	h.Set("Access-Control-Allow-Origin", from)
+	h.Set("Access-Control-Expose-Headers", "Retry-After") // else no page sees it
 }
 
 // preflight answers what a browser asks before a request with such header fields.

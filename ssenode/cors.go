@@ -37,6 +37,7 @@ func (c cors) set(h *fasthttp.ResponseHeader) {
 	}
 	if c.origin != "" {
 		h.Set("Access-Control-Allow-Origin", c.origin)
+		h.Set("Access-Control-Expose-Headers", "Retry-After") // else no page sees it
 	}
 	if c.credentials {
 		h.Set("Access-Control-Allow-Credentials", "true")

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -59,4 +61,34 @@ func TestClientAnswers(t *testing.T) {
 		f("/"+code, 3, "open", code+" it is "+code)
 	}
 	f("/403/channel", 1, "open", "403 Forbidden a") // the other one comes
+}
+
+// A node that is full tells a poll when to come back, and a page of another origin
+// heeds it.
+func TestClientHeedsRetryAfter(t *testing.T) {
+	p := newPages(t, 1, "SSENODE_MAX_CONNECTIONS=1", "SSENODE_AWAY_RETRY=40s")
+	p.open(0, "/events?channel=other")
+	front, err := url.Parse(p.server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := httputil.NewSingleHostReverseProxy(front)
+	buffering := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/events" {
+			<-r.Context().Done()
+			return
+		}
+		through.ServeHTTP(w, r)
+	}))
+	t.Cleanup(buffering.Close)
+	b := p.tab(t)
+	b.run(`window.realTimeout = setTimeout, window.setTimeout = (f, ms) => realTimeout(f, ms === 10e3 ? 300 : ms); 0`, nil)
+	b.begin(buffering.URL, `{share: false}`, "a")
+	b.until(`states.some(s => s.error?.startsWith("503 "))`)
+	// By itself it would come after one to three seconds.
+	var after float64
+	if b.run(`states.find(s => s.error?.startsWith("503 ")).retryIn`, &after); after < 20e3 {
+		t.Errorf("it comes back after %v ms, the node said 20 to 60 s", after)
+	}
+	b.run(`sluice.close()`, nil)
 }
