@@ -270,6 +270,17 @@ func clientLive(t *testing.T, p *pages) {
 	if n := sum("connects_total"); n != connects {
 		t.Errorf("%v connections, want %v", n, connects)
 	}
+	// More at once than are worth so many requests are one new connection.
+	subscribed = sum("subscribed_total")
+	b.run(`got.length = 0; for (let i = 0; i < 9; i++) sluice.subscribe("more:" + i, note)`, nil)
+	b.positioned()
+	for i := range 9 {
+		p.publish(fmt.Sprint("more:", i), fmt.Sprint(i))
+	}
+	b.until(`got.length === 9`)
+	if n, live := sum("connects_total"), sum("subscribed_total"); n != connects+1 || live != subscribed {
+		t.Errorf("%v connections, want %v; %v channels were added", n, connects+1, live-subscribed)
+	}
 	b.run(`sluice.close()`, nil)
 }
 
