@@ -130,6 +130,20 @@ func TestCriteria(t *testing.T) {
 	})
 }
 
+// It is the same for a channel that a live stream has taken.
+func TestCriteriaAfterSubscribe(t *testing.T) {
+	u, a, b := pairOpen(t, nil)
+	admin, user := open(t, a, "/events?channel=x&clientId=me&role=admin"), open(t, b, "/events?channel=x&clientId=me&role=user")
+	changes(t, a, "subscribe", "me", "a", 2)
+	forRole := conditional(u, "1", "a")
+	for role, s := range map[string]*sseclient.Stream{"admin": admin, "user": user} {
+		wantChanged(t, s, "subscribed", "me", "a")
+		for _, data := range forRole(role) {
+			want(t, s, "e", data)
+		}
+	}
+}
+
 // A client that cannot keep up gets no more than others do.
 func TestCriteriaOfASlowClient(t *testing.T) {
 	u := newUpstream(t)

@@ -173,7 +173,11 @@ func TestPresenceIncomplete(t *testing.T) {
 
 // Many clients are counted, and as many listed as may be, in messages that NATS takes.
 func TestPresenceMany(t *testing.T) {
-	_, a, b := pairOpen(t, nil)
+	_, a, b := pairOpen(t, func(c *Config) {
+		if err := c.SSENode.APIKeys.Decode(testKey); err != nil {
+			t.Fatal(err)
+		}
+	})
 	const each = 1200
 	for _, n := range []*Node{a, b} {
 		for i := range each {
@@ -200,6 +204,18 @@ func TestPresenceMany(t *testing.T) {
 			t.Errorf("%d, %d listed, %v", p.Count, len(p.Clients), err)
 		}
 	}
+	until(t, "both are in one answer", func() bool {
+		var all struct {
+			Count    int
+			Complete bool
+			Clients  []wire.PresentClient
+		}
+		seen(t, b, "/presence?channel=x", 200, &all, bearer(testKey))
+		if all.Complete && (all.Count != 2*each || len(all.Clients) != wire.MostListed) {
+			t.Fatalf("%d, %d listed", all.Count, len(all.Clients))
+		}
+		return all.Complete
+	})
 	until(t, "both count in time", func() bool {
 		count, known, err := b.asker.Recipients(t.Context(), "x", nil)
 		return count == 2*each && known && err == nil

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"sluice/shared/sseclient"
 )
 
 // The generic hub: any channels, named events with ids, missed ones again; channels
@@ -95,4 +97,14 @@ func TestAppHub(t *testing.T) {
 	until(t, "they are counted", func() bool {
 		return post("/notify", `{"channel":"nobody","event":"e","data":1}`, 0) && post("/broadcast", `{"event":"e","data":1}`, len(everybody))
 	})
+
+	// A connection that comes back has the channels of its address.
+	both.comesBack()
+	a.publish("added", `{"event":"e","data":"of the connection before"}`)
+	a.publish("items:demo", `{"event":"e","data":"back"}`)
+	for ev := (sseclient.Event{}); ev.Data != `"back"`; {
+		if ev = next(t, both.Stream); strings.Contains(ev.Data, "before") {
+			t.Errorf("got %+v", ev)
+		}
+	}
 }

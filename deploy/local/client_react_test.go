@@ -90,7 +90,7 @@ func TestClientReact(t *testing.T) {
 	eventually(t, "history", func() bool { return len(initial(t, p, "bill:1")) == 1 })
 	b.run(fmt.Sprintf(`(async () => {
 		const React = await import("react"), { createRoot } = await import("react-dom/client");
-		const { useSluice } = await import("%s/sluice-react.js");
+		const { useSluice, SluiceContext } = await import("%[1]s/sluice-react.js"), { Sluice } = await import("%[1]s/sluice.js");
 		const Bill = ({ channel }) => {
 			const { event, status, gap } = useSluice(channel, { onGap: g => gaps.push(g) });
 			return React.createElement("p", { id: "bill" }, channel + " " + (event ? event.data : "none") + " " + status.state);
@@ -99,6 +99,8 @@ func TestClientReact(t *testing.T) {
 		window.root = createRoot(document.body.appendChild(document.createElement("div")));
 		window.show = (...channels) => root.render(React.createElement(React.StrictMode, null, React.createElement(Log),
 			...channels.map(channel => React.createElement(Bill, { channel, key: "bill" }))));
+		window.showOf = (options, channel) => root.render(React.createElement(SluiceContext, { value: window.own = new Sluice(options) },
+			React.createElement(Bill, { channel })));
 		show("bill:1");
 	})()`, p.server), nil)
 	says := func(text string) {
@@ -117,6 +119,12 @@ func TestClientReact(t *testing.T) {
 	p.publish("bill:1", `"of the other"`)
 	p.publish("bill:2", `"new"`)
 	says("bill:2 new open")
+	// Of a Sluice that the page has made; its gaps reach who listens to the channel.
+	b.run(`showOf({ lastEventId: "another-1" }, "bill:2")`, nil)
+	b.until(`own.status.state === "open" && gaps.length === 1 && gaps[0].reason === "stream-recreated" && gaps[0].channels.join() === "bill:2"`)
+	p.publish("bill:2", `"newer"`)
+	says("bill:2 newer open")
+	eventually(t, "the other one has let go of its channels", func() bool { return p.connections() == 1 })
 	b.run(`root.unmount()`, nil)
 	eventually(t, "nothing is subscribed any more", func() bool { return p.connections() == 0 })
 }

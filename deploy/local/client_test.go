@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -238,6 +239,15 @@ func clientLive(t *testing.T, p *pages) {
 	b.run(`window.end = sluice.subscribe("lives:2", note)`, nil)
 	b.open()
 	b.until(`got.length > 50`)
+	// Of another connection it is one of the address, from the position on.
+	b.until(settled)
+	for _, hop := range p.hops {
+		hop.Cut()
+	}
+	connects++
+	eventually(t, "it is back", func() bool { return sum("connects_total") == connects })
+	b.run(`window.before = got.length`, nil)
+	b.until(`got.length > before + 50`)
 	last := stop() - 1
 	b.until(fmt.Sprintf(`got.at(-1).data === %d`, last))
 	var whole bool
@@ -260,6 +270,17 @@ func clientLive(t *testing.T, p *pages) {
 	if n := sum("connects_total"); n != connects {
 		t.Errorf("%v connections, want %v", n, connects)
 	}
+	// More at once than are worth so many requests are one new connection.
+	subscribed = sum("subscribed_total")
+	b.run(`got.length = 0; for (let i = 0; i < 9; i++) sluice.subscribe("more:" + i, note)`, nil)
+	b.positioned()
+	for i := range 9 {
+		p.publish(fmt.Sprint("more:", i), fmt.Sprint(i))
+	}
+	b.until(`got.length === 9`)
+	if n, live := sum("connects_total"), sum("subscribed_total"); n != connects+1 || live != subscribed {
+		t.Errorf("%v connections, want %v; %v channels were added", n, connects+1, live-subscribed)
+	}
 	b.run(`sluice.close()`, nil)
 }
 
@@ -271,8 +292,9 @@ func clientPolls(t *testing.T, p *pages) {
 	}
 	through := httputil.NewSingleHostReverseProxy(front)
 	through.Transport = &http.Transport{DisableKeepAlives: true}
+	var passes atomic.Bool
 	buffering := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/events" {
+		if r.URL.Path == "/events" && !passes.Load() {
 			<-r.Context().Done() // it waits for the end of the answer
 			return
 		}
@@ -291,6 +313,13 @@ func clientPolls(t *testing.T, p *pages) {
 	b.until(`got.some(e => e.event === "paid" && e.data.x === 1) && got.some(e => e.event === "binary" && e.data.bytes[0] === 254)`)
 	b.run(`sluice.subscribe("poll:2", note)`, nil)
 	p.publish("poll:2", "0")
+	b.until(`got.some(e => e.channel === "poll:2")`)
+	// After a minute it tries the stream again.
+	passes.Store(true)
+	b.run(`{ const now = Date.now; Date.now = () => now() + 61e3; }`, nil)
+	b.until(`sluice.status.transport === "stream" && sluice.status.state === "open"`)
+	b.run(`window.before = got.length`, nil)
+	b.until(`got.length > before + 50`)
 	b.sequence("poll:1", stop())
 	b.run(`sluice.close()`, nil)
 }

@@ -15,6 +15,10 @@ import (
 	"sluice/shared/embedded"
 )
 
+// plainHost is this machine by a name that no browser takes for it: over http its pages
+// are in no secure context.
+const plainHost = "page.example"
+
 // pages are browser tabs on a page that uses sluice.js, of another host than the
 // nodes, which it reaches through a front that spreads connections. Each node is
 // behind a hop that can fail.
@@ -42,7 +46,7 @@ func newPages(t *testing.T, nodes int, env ...string) *pages {
 	p.origin = httptest.NewServer(p.mux)
 	t.Cleanup(p.origin.Close)
 	p.server = frontOf(t, addrs, "")
-	ctx, stop := browser(t, chromium)
+	ctx, stop := browser(t, chromium, chromedp.Flag("host-resolver-rules", "MAP "+plainHost+" 127.0.0.1"))
 	p.ctx = ctx
 	t.Cleanup(stop)
 	if err := chromedp.Run(ctx); err != nil {
@@ -68,7 +72,12 @@ type tab struct {
 
 func (p *pages) tab(t *testing.T) *tab {
 	t.Helper()
-	b := p.newTab(t, p.origin.URL)
+	return p.tabAt(t, p.origin.URL)
+}
+
+func (p *pages) tabAt(t *testing.T, url string) *tab {
+	t.Helper()
+	b := p.newTab(t, url)
 	t.Cleanup(func() {
 		if t.Failed() && b.ctx.Err() == nil {
 			var text string

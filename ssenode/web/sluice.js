@@ -145,7 +145,7 @@ class Connection {
 
   async #run() {
     while (!this.closed) {
-      const keys = this.owner.wanted();
+      const keys = this.asked = this.owner.wanted();
       if (!keys.size) {
         this.at = "";
         this.#say("idle");
@@ -258,11 +258,12 @@ class Connection {
     this.timer = setTimeout(() => this.#sync(soon), soon);
   }
 
-  async #sync(waited) {
-    const { attempt, keys, owner } = this, wanted = owner.wanted();
+  async #sync(soon) {
+    // What the attempt asks for already is no reason for another one.
+    const { attempt, asked: keys, owner } = this, wanted = owner.wanted();
     const differ = [...new Set([...keys, ...wanted])].filter(key => keys.has(key) !== wanted.has(key));
     if (this.closed || this.busy || !differ.length) return;
-    const again = () => this.open && this.unsure && waited < 1000 ? this.changed(waited * 2) : this.#again();
+    const again = () => this.open && this.unsure && soon < 1000 ? this.changed(soon * 2) : this.#again();
     if (!this.open || this.status.transport === "poll" || !wanted.size || differ.length > mostPosts || differ.some(key => key[0] === "p")) return again();
     this.busy = true;
     this.since = [];

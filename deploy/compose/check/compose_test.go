@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -30,6 +32,7 @@ func TestCompose(t *testing.T) {
 	on = s.resume(on)
 	s.bridgeDies(on)
 	s.readme()
+	s.brought()
 	s.strangers()
 	s.memory()
 	s.replicas()
@@ -191,6 +194,32 @@ func (s *stack) readme() {
 	expect(`{"success":true`, answer)
 	_ = publishing.Wait()
 	expect("data: hello", heard)
+}
+
+// Who has signed in is on the channel for all and on its client's own without asking.
+func (s *stack) brought() {
+	s.t.Helper()
+	claims := jwt.MapClaims{"sub": "anna", "exp": jwt.NewNumericDate(time.Now().Add(time.Hour))}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(s.env["SSENODE_JWT_SECRET"]))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	st, err := sseclient.Open(s.t.Context(), s.url("/events?clientId=anna"), sseclient.Options{Client: s.client, Header: http.Header{"Authorization": {"Bearer " + token}}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer st.Close()
+	if ev, err := st.NextData(wait); err != nil || ev.Name != "connected" || !strings.Contains(ev.Data, `"channels":["sse:broadcast","sse:channel:anna"]`) {
+		s.t.Fatalf("first event %+v, %v", ev, err)
+	}
+	for path, body := range map[string]string{"/notify": `{"clientId":"anna","event":"e","data":"own"}`, "/broadcast": `{"event":"e","data":"all"}`} {
+		if code, text := s.request(http.MethodPost, path, body, s.env["PUBLISHER_API_KEYS"]); code != http.StatusOK {
+			s.t.Fatalf("%s: %d %s", path, code, text)
+		}
+		if ev, err := st.NextData(wait); err != nil || ev.Name != "e" || !strings.Contains(body, ev.Data) {
+			s.t.Fatalf("%s: got %+v, %v", path, ev, err)
+		}
+	}
 }
 
 // The stream is on all three NATS servers.
