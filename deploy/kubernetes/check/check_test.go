@@ -111,6 +111,16 @@ func TestMistakes(t *testing.T) {
 		{"values/nats.yaml", "- sluice.ctl.bridge\n                  - _INBOX", "- sluice.ctl.>\n                  - _INBOX", "user bridge has other rights"},
 		{"values/nats.yaml", "user: operator", "user: people", "no user operator"},
 		{"values/nats.yaml", "<< $SLUICE_NODE_PASSWORD >>", "<< $SLUICE_NODES_PASSWORD >>", "a NATS server says"},
+		{"values/nats.yaml", "memoryStore:", "memStorage:", "memStorage"},
+		{"values/nats.yaml", "  cluster:\n    enabled", "  clusters:\n    enabled", "clusters"},
+		{"values/nats.yaml", "    replicas: 3\n", "    replicas: 1\n", "a cluster of 1 servers, and BRIDGE_REPLICAS is 3"},
+		{"values/nats.yaml", "maxSize: 4Gi", "maxSize: 2Gi", "room for a stream of 858993456 bytes"},
+		{"base/bridge.env", "BRIDGE_REPLICAS=3", "BRIDGE_REPLICAS=5", "BRIDGE_REPLICAS is 5"},
+		{"values/nats.yaml", "GOMEMLIMIT: 7GiB", "GOMEMLIMIT: 8GiB", "the servers: GOMEMLIMIT"},
+		{"values/nats.yaml", "whenUnsatisfiable: DoNotSchedule", "whenUnsatisfied: DoNotSchedule", "whenUnsatisfied"},
+		{"values/nats.yaml", "kubernetes.io/hostname:", "topology.kubernetes.io/zone:", "two servers may be on one machine"},
+		{"values/nats.yaml", "secretKeyRef: {name: nats-passwords, key: node}", "secretKeyRef: {name: nats-passwords, key: nodes}", "the Secret that SLUICE_NODE_PASSWORD comes from"},
+		{"values/nats.yaml", "secretKeyRef: {name: nats-passwords, key: node}", "secretRef: {name: nats-passwords, key: node}", "secretRef"},
 	} {
 		t.Run(m.file+" "+m.to, func(t *testing.T) {
 			fs := tree(t)
