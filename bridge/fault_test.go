@@ -184,6 +184,7 @@ func TestGapMarks(t *testing.T) {
 	if m := marks()[1]; m.Reason != wire.GapDropped || len(m.Subjects) != 1 || m.Subjects[0] != "big.1" {
 		t.Errorf("mark %+v", m)
 	}
+	until(t, "both are counted", func() bool { return b.stats.marks.Load() == 2 })
 }
 
 // The pulses tell what was written, each message in the next one.

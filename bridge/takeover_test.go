@@ -188,6 +188,9 @@ func TestTakeoverFromTheDead(t *testing.T) {
 	if n := p.second.stats.takeovers[exact].Load(); n != 1 {
 		t.Errorf("%d exact takeovers of the second", n)
 	}
+	if a, b := p.first.stats.leaders.Load(), p.second.stats.leaders.Load(); a != 1 || b != 1 {
+		t.Errorf("each has seen the other one lead, and counts %d and %d times", a, b)
+	}
 }
 
 // The leader loses Redis: it writes what it has and lets the other go on.

@@ -1,11 +1,17 @@
 package ssenode
 
 import (
+	"errors"
+	"io"
 	"math"
+	"net"
 	"regexp"
 	"testing"
 	"time"
 
+	"sluice/shared/embedded"
+	"sluice/shared/sseclient"
+	"sluice/shared/worker"
 	"sluice/ssenode/engine"
 )
 
@@ -155,5 +161,44 @@ func TestClosesAreCountedFirst(t *testing.T) {
 	s.sock = &closing{f: func() { counted = l.stats.closes[drained].Load() }}
 	if l.drop(s, drained, nil); counted != 1 {
 		t.Errorf("%d were counted when it was closed", counted)
+	}
+}
+
+// A node that is told to stop says so at once, and yet takes clients until the balancers
+// have seen it; then it takes none, and only then its streams end.
+func TestDrainInOrder(t *testing.T) {
+	u := newUpstream(t)
+	cfg := worker.Default[Config]()
+	cfg.NATS.URL, cfg.Admin.Addr, cfg.SSENode.Addr = u.server.URL(), "127.0.0.1:0", "127.0.0.1:0"
+	cfg.SSENode.DrainDelay, cfg.SSENode.DrainTime = 3*time.Second, time.Second
+	n, err := New(cfg, embedded.TestLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := embedded.TestRun(t, n.Run)
+	until(t, "node is ready", func() bool { return n.ready() == nil })
+	began := time.Now()
+	go stop() // again, and waited for, when the test ends
+	until(t, "it is not ready", func() bool { return n.ready() != nil })
+	s, err := sseclient.Open(t.Context(), "http://"+n.Addr().String()+"/events?channel=a", sseclient.Options{})
+	if err != nil && time.Since(began) < cfg.SSENode.DrainDelay {
+		t.Fatalf("it takes no clients before the delay is over: %v", err)
+	}
+	if err != nil {
+		return // this machine was too slow to connect in time
+	}
+	defer s.Close()
+	for err == nil {
+		_, err = s.NextWithin(wait)
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	if time.Since(began) < cfg.SSENode.DrainDelay {
+		t.Error("a stream has ended before the delay was over")
+	}
+	if c, err := net.Dial("tcp", n.Addr().String()); err == nil {
+		c.Close()
+		t.Error("a stream has ended, and it takes new ones")
 	}
 }

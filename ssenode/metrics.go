@@ -176,7 +176,7 @@ func (s *stats) register(reg prometheus.Registerer, h *hub) {
 	counter("messages_in_total", "Messages received from NATS, by kind.", prometheus.Labels{"kind": "system"}, &s.system)
 	counter("bytes_in_total", "Bytes of the payloads of messages received from NATS.", nil, &s.bytesIn)
 	counter("events_out_total", "Events written to clients.", nil, &s.events)
-	counter("bytes_out_total", "Bytes written to streams.", nil, &s.bytes)
+	counter("bytes_out_total", "Bytes written to streams: heads, events, heartbeats and all else.", nil, &s.bytes)
 	for d := range drops {
 		counter("dropped_total", "Events that did not reach somebody, by reason.", prometheus.Labels{"reason": d.String()}, &s.dropped[d])
 	}

@@ -210,6 +210,7 @@ func (n *Node) stream(c net.Conn, r *request) error {
 			n.hub.leave(s)
 			return err
 		}
+		n.stats.out(0, len(greeting))
 		greeting = nil
 	}
 	gone := limits.Of(c).HandOver()

@@ -248,6 +248,7 @@ func (s *session) giveControl(b []byte) {
 		s.loop.drop(s, clientGone, err)
 		return
 	}
+	s.loop.stats.out(0, n)
 	if n < len(b) {
 		s.fallBehind()
 		s.cursor, s.full = s.loop.n, s.since

@@ -36,6 +36,7 @@ type installation struct {
 	node  *ssenode.Node
 	post  *publisher.Server
 	admin map[string][]net.Addr // by worker
+	stop  []func()              // of the bridges
 }
 
 // install starts two bridges, of which one stands by, a node and a publisher.
@@ -44,18 +45,18 @@ func install(t *testing.T) *installation {
 	embedded.NeedLinux(t, "metrics of processes are others elsewhere")
 	redisURL, natsURL := embedded.TestRedis(t).URL(), embedded.TestNATS(t).URL()
 	log, in := embedded.TestLog(t), &installation{admin: map[string][]net.Addr{}}
-	run := func(w worker.Worker, err error) {
+	run := func(w worker.Worker, err error) (stop func()) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
-		embedded.TestRun(t, w.Run)
+		return embedded.TestRun(t, w.Run)
 	}
 	for range 2 {
 		c := worker.Default[bridge.Config]()
 		c.Admin.Addr, c.Redis.URL, c.NATS.URL, c.Bridge.MaxBytes = "127.0.0.1:0", redisURL, natsURL, 64<<20
 		b, err := bridge.New(c, log)
-		run(b, err)
+		in.stop = append(in.stop, run(b, err))
 		in.admin["bridge"] = append(in.admin["bridge"], b.Addr())
 	}
 	n := worker.Default[ssenode.Config]()

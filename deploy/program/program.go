@@ -34,6 +34,12 @@ type Facts struct {
 	Dials []string          // URLs that it connects to: NATS, Redis; several have commas
 	Drain time.Duration     // from SIGTERM to the end
 	Most  int               // streams and polls at once; 0: it has none
+
+	// Of what a bridge stores: how much it may be, on how many NATS servers, and whether
+	// in files.
+	Bytes    int64
+	Replicas int
+	File     bool
 }
 
 // All of them, by name.
@@ -42,6 +48,7 @@ var All = map[string]Program{
 		return Facts{
 			Ports: map[string]string{"admin": c.Admin.Addr},
 			Dials: []string{c.NATS.URL, c.Redis.URL},
+			Bytes: c.Bridge.MaxBytes, Replicas: c.Bridge.Replicas, File: c.Bridge.Storage == "file",
 		}, redisURL(c.Redis.URL)
 	}),
 	"ssenode": of([]string{"/ssenode"}, func(c ssenode.Config) (Facts, error) {

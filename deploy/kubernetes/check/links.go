@@ -16,11 +16,7 @@ func (o *objects) links(p *problems) {
 		if got := o.selected(d.Spec.Selector); len(got) != 1 || got[0] != d {
 			p.add("Deployment %s: its selector does not match its own pods, or others, too", d.Name)
 		}
-		for _, s := range d.Spec.Template.Spec.TopologySpreadConstraints {
-			if !slices.Contains(o.selected(s.LabelSelector), d) {
-				p.add("Deployment %s: a topologySpreadConstraint does not select its pods", d.Name)
-			}
-		}
+		o.spread(d, p)
 		for _, c := range d.Spec.Template.Spec.Containers {
 			for kind, probe := range map[string]*core.Probe{"startup": c.StartupProbe, "readiness": c.ReadinessProbe, "liveness": c.LivenessProbe} {
 				switch {
@@ -52,6 +48,9 @@ func (o *objects) links(p *problems) {
 			}
 		}
 	}
+	if len(o.scaled) > 0 && len(o.monitors) == 0 {
+		p.add("no ServiceMonitor: the Prometheus that the ScaledObject asks knows nothing of nodes")
+	}
 	for _, m := range o.monitors {
 		services := slices.DeleteFunc(slices.Clone(o.services), func(s *core.Service) bool {
 			return !matches(&m.Spec.Selector, s.Labels)
@@ -72,6 +71,22 @@ func (o *objects) links(p *problems) {
 	}
 }
 
+// spread checks that the pods of a Deployment are on machines of their own: of nodes and
+// publishers as far as that can be had, of bridges always, for two are all that there are.
+func (o *objects) spread(d *apps.Deployment, p *problems) {
+	over := false
+	for _, s := range d.Spec.Template.Spec.TopologySpreadConstraints {
+		if !slices.Contains(o.selected(s.LabelSelector), d) {
+			p.add("Deployment %s: a topologySpreadConstraint does not select its pods", d.Name)
+		}
+		always := s.WhenUnsatisfiable == core.DoNotSchedule
+		over = over || s.TopologyKey == core.LabelHostname && s.MaxSkew == 1 && (always || d.Name != "bridge")
+	}
+	if !over {
+		p.add("Deployment %s: all of it may be on one machine", d.Name)
+	}
+}
+
 // covered checks that a Deployment has its budget and its policy, and that these select
 // nothing else.
 func (o *objects) covered(d *apps.Deployment, p *problems) {
@@ -81,6 +96,10 @@ func (o *objects) covered(d *apps.Deployment, p *problems) {
 			budgets++
 			if got := o.selected(b.Spec.Selector); len(got) != 1 || got[0] != d {
 				p.add("PodDisruptionBudget %s does not select the pods of %s alone", b.Name, d.Name)
+			}
+			// Of two pods, the fewest that there are; a percentage is rounded up.
+			if n, err := intstr.GetScaledValueFromIntOrPercent(b.Spec.MaxUnavailable, 2, true); err != nil || n != 1 {
+				p.add("PodDisruptionBudget %s: %d of two pods may be away, want one", b.Name, n)
 			}
 		}
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
-	"sigs.k8s.io/yaml"
 )
 
 const natsValues = "values/nats.yaml"
@@ -17,23 +16,21 @@ const natsValues = "values/nats.yaml"
 // bare is what the NATS chart writes into a server's configuration without quotes.
 var bare = regexp.MustCompile(`"<< (\S+) >>"`)
 
-// nats lets a NATS server read the accounts of the chart's values, and compares users and
-// rights with those of deploy/nats/nats.conf, with which the programs are tested.
+// nats reads the chart's values: all of them by the chart's names, and the accounts as a
+// NATS server does, whose users and rights are compared with those of
+// deploy/nats/nats.conf, with which the programs are tested.
 func nats(fs filesys.FileSystem, p *problems) {
 	text, err := fs.ReadFile(at(natsValues))
 	if err != nil {
 		p.add("%v", err)
 		return
 	}
-	var values struct {
-		Config struct {
-			Merge map[string]any `json:"merge"`
-		} `json:"config"`
-	}
-	if err := yaml.Unmarshal(text, &values); err != nil {
+	values, err := readChart(text)
+	if err != nil {
 		p.add("%v", err)
 		return
 	}
+	values.fits(fs, p)
 	merged, err := json.Marshal(values.Config.Merge)
 	if err != nil {
 		p.add("%v", err)

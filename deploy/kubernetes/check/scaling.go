@@ -32,8 +32,14 @@ func (o *objects) scaling(metrics []string, p *problems) {
 	}
 	for _, s := range o.scaled {
 		list = append(list, scaler{"ScaledObject " + s.Name, s.Spec.ScaleTargetRef, s.Spec.MinReplicaCount, s.Spec.MaxReplicaCount, s.Spec.Advanced.HPA.Behavior})
+		asked := map[string]bool{}
 		for _, t := range s.Spec.Triggers {
-			o.trigger(s, t, metrics, p)
+			for _, name := range o.trigger(s, t, metrics, p) {
+				asked[name] = true
+			}
+		}
+		if !asked["sluice_ssenode_connections"] || !asked["sluice_ssenode_events_out_total"] {
+			p.add("ScaledObject %s: want triggers by connections and by events delivered", s.Name)
 		}
 	}
 	scaled := map[string]int{}
@@ -74,12 +80,12 @@ func (o *objects) scaling(metrics []string, p *problems) {
 }
 
 // trigger checks that a query is one, that it gives one number, and that what it asks
-// for exists.
-func (o *objects) trigger(s *ScaledObject, t Trigger, metrics []string, p *problems) {
+// for exists. It returns the metrics asked for.
+func (o *objects) trigger(s *ScaledObject, t Trigger, metrics []string, p *problems) (asked []string) {
 	expr, err := parser.NewParser(parser.Options{}).ParseExpr(t.Metadata["query"])
 	if err != nil {
 		p.add("ScaledObject %s, %s: %v", s.Name, t.Name, err)
-		return
+		return nil
 	}
 	if sum, ok := expr.(*parser.AggregateExpr); !ok || len(sum.Grouping) > 0 {
 		p.add("ScaledObject %s, %s: the query gives more than one number", s.Name, t.Name)
@@ -92,6 +98,7 @@ func (o *objects) trigger(s *ScaledObject, t Trigger, metrics []string, p *probl
 			}
 			here = here || m.Name == "namespace" && m.Type == labels.MatchEqual && m.Value == s.Namespace
 		}
+		asked = append(asked, name)
 		if !slices.Contains(metrics, name) {
 			p.add("ScaledObject %s, %s: a node has no metric %s", s.Name, t.Name, name)
 		}
@@ -110,4 +117,5 @@ func (o *objects) trigger(s *ScaledObject, t Trigger, metrics []string, p *probl
 			}
 		}
 	}
+	return asked
 }

@@ -60,7 +60,7 @@ func (o *objects) settings(secrets map[string]map[string]string, p *problems) {
 			}
 		}
 		own := variables(c)
-		memory(d, c, own["GOMEMLIMIT"], p)
+		memory("Deployment "+d.Name, c, own["GOMEMLIMIT"], p)
 		delete(own, "GOMEMLIMIT")
 		for key := range own {
 			if !g.Knows(key) {
@@ -156,10 +156,10 @@ func (o *objects) reaches(d *apps.Deployment, f program.Facts, p *problems) {
 }
 
 // memory checks that Go begins to save before the kernel kills.
-func memory(d *apps.Deployment, c *core.Container, limit string, p *problems) {
+func memory(whose string, c *core.Container, limit string, p *problems) {
 	// Go writes MiB where Kubernetes writes Mi.
 	q, err := resource.ParseQuantity(strings.TrimSuffix(limit, "B"))
 	if most := c.Resources.Limits.Memory().Value() / 10 * 9; err != nil || q.Value() > most {
-		p.add("Deployment %s: GOMEMLIMIT=%q, want at most nine tenths of the memory limit", d.Name, limit)
+		p.add("%s: GOMEMLIMIT=%q, want at most nine tenths of the memory limit", whose, limit)
 	}
 }
