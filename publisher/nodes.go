@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"sluice/shared/control"
@@ -38,6 +39,18 @@ func openNodes(s natsconn.Settings, names wire.Stream, log *slog.Logger) (*nodes
 		return nil, err
 	}
 	return &nodes{nc: nc, asker: a, names: names}, nil
+}
+
+// register tells of the connection, where there is to be one.
+func (n *nodes) register(reg prometheus.Registerer) {
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sluice_publisher_nats_connected", Help: "1 while connected to NATS; absent with PUBLISHER_NATS=false.",
+	}, func() float64 {
+		if n.nc.IsConnected() {
+			return 1
+		}
+		return 0
+	}))
 }
 
 // recipients asks the nodes, of each channel with the same criteria once.

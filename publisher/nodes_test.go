@@ -3,6 +3,7 @@ package publisher
 import (
 	"context"
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -55,13 +56,26 @@ func TestServeRevokes(t *testing.T) {
 			t.Errorf("%.100s: %d %s, want %s", body, r.status, r.body, want)
 		}
 	}
+	connected := func(a *api) string {
+		_, text := a.admin("/metrics")
+		return regexp.MustCompile(`(?m)^sluice_publisher_nats_connected .*$`).FindString(text)
+	}
+	if got := connected(a); got != "sluice_publisher_nats_connected 1" {
+		t.Errorf("%q", got)
+	}
 	n.Shutdown()
 	until(t, "NATS is away", func() bool { return !a.s.nodes.nc.IsConnected() })
+	if got := connected(a); got != "sluice_publisher_nats_connected 0" {
+		t.Errorf("%q", got)
+	}
 	if r := a.post("/revoke", `{"sub":"a","for":"1h"}`); r.status != 503 || !strings.Contains(r.body, "NATS is away: nothing was revoked") || r.header.Get("Retry-After") == "" {
 		t.Errorf("%d %s", r.status, r.body)
 	}
 	none := serve(t, embedded.TestRedis(t).URL(), nil)
 	if r := none.post("/revoke", `{"sub":"a","for":"1h"}`); r.status != 503 || !strings.Contains(r.body, "PUBLISHER_NATS=false") {
 		t.Errorf("%d %s", r.status, r.body)
+	}
+	if got := connected(none); got != "" {
+		t.Errorf("%q", got)
 	}
 }

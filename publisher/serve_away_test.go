@@ -235,18 +235,10 @@ func TestServeAdmin(t *testing.T) {
 	a := serve(t, embedded.TestRedis(t).URL(), nil)
 	a.want(200, published, "/publish/a", "x")
 	a.want(400, "", "/notify", "{}")
-	get := func(path string) (int, string) {
-		t.Helper()
-		req, err := http.NewRequest(http.MethodGet, "http://"+a.s.AdminAddr().String()+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return do(t, req)
-	}
-	if status, body := get("/readyz"); status != 200 || body != "ready\n" {
+	if status, body := a.admin("/readyz"); status != 200 || body != "ready\n" {
 		t.Errorf("%d %s", status, body)
 	}
-	_, text := get("/metrics")
+	_, text := a.admin("/metrics")
 	for _, line := range []string{
 		`sluice_publisher_requests_total{endpoint="/publish/{channel}"} 1`, `sluice_publisher_published_total 1`,
 		`sluice_publisher_refused_total{reason="bad-request"} 1`, `sluice_publisher_redis_connected 1`, `sluice_publisher_redis_seconds_count 1`,

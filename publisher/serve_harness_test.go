@@ -65,6 +65,16 @@ func (a *api) ready() {
 	embedded.Eventually(a.t, "the server is ready", patience, func() bool { return a.s.ready() == nil })
 }
 
+// admin asks the admin port.
+func (a *api) admin(path string) (int, string) {
+	a.t.Helper()
+	req, err := http.NewRequest(http.MethodGet, "http://"+a.s.AdminAddr().String()+path, nil)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return do(a.t, req)
+}
+
 // reply is what came back.
 type reply struct {
 	status int

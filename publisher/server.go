@@ -113,6 +113,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		defer n.nc.Close()
 		s.nodes, s.audience = n, n
+		n.register(s.admin.Registry)
 		wg.Go(func() { n.asker.Run(work) })
 	}
 	broken := make(chan error, 2)
