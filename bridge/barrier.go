@@ -15,6 +15,8 @@ const (
 	// fenceLen is how many messages of padding stand before a barrier: more than
 	// anybody can have on the way, with pulses and marks.
 	fenceLen = 2 * maxWindow
+	// fencePart is after how many of them an answer is waited for.
+	fencePart = 256
 	// fenceTTL is how long they are kept, the shortest that there is.
 	fenceTTL = "1s"
 	// fenceTime is how long another bridge's padding is a sign that it is about to
@@ -32,8 +34,6 @@ func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) 
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
-	defer cancel()
 	if e.seq > 0 && !e.quiet() {
 		if err := l.fence(ctx, &e); err != nil {
 			return fmt.Errorf("write fence: %w", err)
@@ -137,19 +137,21 @@ func (l *leader) takeOver(e end, term uint64, epoch string, seq uint64, took tim
 // sequence, and without the padding one in the middle of them could find the one
 // that it expects, after the ones before it did not. All of the padding is stored
 // only if nothing came between; its first message, which is waited for, keeps others
-// from doing the same.
+// from doing the same. It is waited for in parts: where all of it takes longer than an
+// answer may, it would be begun again and again.
 func (l *leader) fence(ctx context.Context, e *end) error {
-	if _, err := l.ask(ctx, wire.FenceToken, []byte(l.name), e.stamp, e.seq, fenceTTL); err != nil {
-		return err
-	}
-	for i := range fenceLen - 2 {
-		if err := l.nc.PublishMsg(l.message(wire.FenceToken, []byte(l.name), e.stamp, e.seq+uint64(i)+1, fenceTTL)); err != nil {
+	for i := range uint64(fenceLen) {
+		after := e.seq + i
+		if i == 0 || (i+1)%fencePart == 0 {
+			if _, err := l.ask(ctx, wire.FenceToken, []byte(l.name), e.stamp, after, fenceTTL); err != nil {
+				return err
+			}
+		} else if err := l.nc.PublishMsg(l.message(wire.FenceToken, []byte(l.name), e.stamp, after, fenceTTL)); err != nil {
 			return err
 		}
 	}
-	_, err := l.ask(ctx, wire.FenceToken, []byte(l.name), e.stamp, e.seq+fenceLen-1, fenceTTL)
 	e.seq += fenceLen
-	return err
+	return nil
 }
 
 // message is one to be stored after the sequence.
@@ -166,6 +168,8 @@ func (l *leader) message(token string, data []byte, stamp wire.Stamp, after uint
 
 // ask publishes such a message and waits for the stream's answer.
 func (l *leader) ask(ctx context.Context, token string, data []byte, stamp wire.Stamp, after uint64, ttl string) (ack, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
 	answer, err := l.nc.RequestMsgWithContext(ctx, l.message(token, data, stamp, after, ttl))
 	if err != nil {
 		return ack{}, err

@@ -86,6 +86,27 @@ func TestLostAcknowledgements(t *testing.T) {
 	}
 }
 
+// Where all of a barrier's padding takes longer than one answer may, the bridge still
+// goes on.
+func TestSlowWayToTheStream(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, embedded.NATSOptions{})
+	p := embedded.TestProxy(t, r.nats.Addr())
+	b, _ := r.lead(func(c *Config) { c.NATS.URL = "nats://" + p.Addr() })
+	r.publish("c:0", "0")
+	until(t, "it is stored", func() bool { return b.stats.stored.Load() == 1 })
+	p.Swallow.Store(true)
+	r.publish("c:0", "1")
+	until(t, "the bridge rewinds", func() bool { return b.stats.rewinds.Load() == 1 })
+	const fence = fenceLen * 150 // bytes, at least
+	p.Rate.Store(fence / int64(2*askLimit/time.Second))
+	p.Cut()
+	p.Swallow.Store(false)
+	r.publish("c:0", "2") // behind the barrier
+	until(t, "it is stored", func() bool { return b.stats.stored.Load() == 3 })
+	checkWhole(t, r.payloads(), 3)
+}
+
 // The NATS server is restarted under load with its files: what was queued
 // meanwhile follows, in the same epoch.
 func TestNATSRestartWithFiles(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// askLimit bounds one look at the stream and one barrier.
+	// askLimit bounds one look at the stream, and one answer to a barrier or its padding.
 	askLimit = 3 * time.Second
 	// pulseTTL is how long an ordinary pulse is kept. Marked ones are kept as
 	// long as events.

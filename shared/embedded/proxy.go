@@ -9,7 +9,7 @@ import (
 )
 
 // Proxy is a TCP hop in front of a server that can swallow what either side
-// says, let the server wait, cut all connections, or be shut.
+// says, let the server wait, be slow, cut all connections, or be shut.
 type Proxy struct {
 	ln      net.Listener
 	to      string
@@ -17,6 +17,7 @@ type Proxy struct {
 	Mute    atomic.Bool               // from the client to the server: lost
 	Stall   atomic.Bool               // from the server to the client: later
 	Hold    atomic.Bool               // from the client to the server: later
+	Rate    atomic.Int64              // from the client to the server: bytes in a second, about; 0: as fast as it goes
 	mu      sync.Mutex                // guards the following fields
 	conns   map[net.Conn]*atomic.Bool // whether what its server says is lost
 	shut    bool                      // lets nobody through
@@ -100,6 +101,9 @@ func (p *Proxy) copy(dst, src net.Conn, lost, hang *atomic.Bool) {
 		}
 		if _, err := dst.Write(b[:n]); err != nil {
 			return
+		}
+		if rate := p.Rate.Load(); rate > 0 && lost == &p.Mute {
+			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
 		}
 	}
 }
