@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// fenceLen is how many messages of padding stand before a barrier: more than
-	// anybody can have on the way, with pulses and marks.
+	// fenceLen is how many messages of padding stand before the first barrier of a term:
+	// more than anybody can have on the way, with pulses and marks.
 	fenceLen = 2 * maxWindow
 	// fencePart is after how many of them an answer is waited for.
 	fencePart = 256
@@ -35,7 +35,7 @@ func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) 
 		}
 	}
 	if e.seq > 0 && !e.quiet() {
-		if err := l.fence(ctx, &e); err != nil {
+		if err := l.fence(ctx, &e, l.padding(e, term, epoch)); err != nil {
 			return fmt.Errorf("write fence: %w", err)
 		}
 	}
@@ -57,6 +57,7 @@ func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) 
 	if l.term == 0 {
 		l.tried = term
 	}
+	l.assigned = max(l.assigned, e.seq+1)
 	a, err := l.ask(ctx, wire.PulseToken, p.Encode(), stamp, e.seq, "")
 	if err != nil {
 		return fmt.Errorf("write barrier: %w", err)
@@ -132,25 +133,35 @@ func (l *leader) takeOver(e end, term uint64, epoch string, seq uint64, took tim
 	}
 }
 
-// fence writes padding after the end of the stream: as many messages as another
+// padding is how many messages stand before a barrier. Within its term this bridge knows
+// what it has on its way, and nobody else has anything that the term's first barrier does
+// not keep out.
+func (l *leader) padding(e end, term uint64, epoch string) uint64 {
+	if term != l.term || epoch != l.epoch || l.assigned > e.seq+fenceLen {
+		return fenceLen
+	}
+	return max(l.assigned, e.seq+1) - e.seq
+}
+
+// fence writes n messages of padding after the end of the stream: as many as another
 // bridge, or this one before, can have on their way. Each of those expects a
 // sequence, and without the padding one in the middle of them could find the one
 // that it expects, after the ones before it did not. All of the padding is stored
 // only if nothing came between; its first message, which is waited for, keeps others
 // from doing the same. It is waited for in parts: where all of it takes longer than an
 // answer may, it would be begun again and again.
-func (l *leader) fence(ctx context.Context, e *end) error {
-	for i := range uint64(fenceLen) {
-		after := e.seq + i
-		if i == 0 || (i+1)%fencePart == 0 {
-			if _, err := l.ask(ctx, wire.FenceToken, []byte(l.name), e.stamp, after, fenceTTL); err != nil {
+func (l *leader) fence(ctx context.Context, e *end, n uint64) error {
+	for i := range n {
+		l.assigned = max(l.assigned, e.seq+1)
+		if i == 0 || i == n-1 || i%fencePart == 0 {
+			if _, err := l.ask(ctx, wire.FenceToken, []byte(l.name), e.stamp, e.seq, fenceTTL); err != nil {
 				return err
 			}
-		} else if err := l.nc.PublishMsg(l.message(wire.FenceToken, []byte(l.name), e.stamp, after, fenceTTL)); err != nil {
+		} else if err := l.nc.PublishMsg(l.message(wire.FenceToken, []byte(l.name), e.stamp, e.seq, fenceTTL)); err != nil {
 			return err
 		}
+		e.seq++
 	}
-	e.seq += fenceLen
 	return nil
 }
 

@@ -86,25 +86,37 @@ func TestLostAcknowledgements(t *testing.T) {
 	}
 }
 
-// Where all of a barrier's padding takes longer than one answer may, the bridge still
-// goes on.
-func TestSlowWayToTheStream(t *testing.T) {
+// A bridge that goes on within its term writes as much padding as it has on its way, or
+// had, and no more.
+func TestPaddingWithinATerm(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	p := embedded.TestProxy(t, r.nats.Addr())
 	b, _ := r.lead(func(c *Config) { c.NATS.URL = "nats://" + p.Addr() })
 	r.publish("c:0", "0")
 	until(t, "it is stored", func() bool { return b.stats.stored.Load() == 1 })
-	p.Swallow.Store(true)
-	r.publish("c:0", "1")
+	const count = 300
+	p.Mute.Store(true)
+	for i := range count {
+		r.publish("c:0", fmt.Sprint(i+1))
+	}
+	until(t, "they are on their way", func() bool { return b.stats.inFlight.Load() >= count })
+	before := r.state().LastSeq
 	until(t, "the bridge rewinds", func() bool { return b.stats.rewinds.Load() == 1 })
-	const fence = fenceLen * 150 // bytes, at least
-	p.Rate.Store(fence / int64(2*askLimit/time.Second))
 	p.Cut()
-	p.Swallow.Store(false)
-	r.publish("c:0", "2") // behind the barrier
-	until(t, "it is stored", func() bool { return b.stats.stored.Load() == 3 })
-	checkWhole(t, r.payloads(), 3)
+	p.Mute.Store(false)
+	until(t, "all is stored", func() bool { return b.stats.stored.Load() == count+1 })
+	checkWhole(t, r.payloads(), count+1)
+	for _, m := range r.messages() {
+		if m.Subject != wire.PulseToken || m.Seq <= before {
+			continue
+		}
+		// Beside the messages there were pulses of some seconds.
+		if pulse, err := wire.ParsePulse(m.Data); err != nil || !pulse.Marked || m.Seq <= before+count || m.Seq > before+2*count {
+			t.Errorf("the end was at %d, the first pulse after it at %d: %+v, %v", before, m.Seq, pulse, err)
+		}
+		break
+	}
 }
 
 // The NATS server is restarted under load with its files: what was queued

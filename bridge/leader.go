@@ -65,7 +65,7 @@ type leader struct {
 	epoch    string
 	number   uint64 // of the last message made
 	acked    uint64 // highest sequence acknowledged
-	assigned uint64 // highest sequence given to a message
+	assigned uint64 // highest sequence given to a message, padding and barriers included
 	window   window
 	attempt  uint64 // tells acknowledgements of now from those of before a barrier
 	inbox    string

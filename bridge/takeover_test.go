@@ -320,3 +320,20 @@ func TestStaleMessagesAreFenced(t *testing.T) {
 		t.Errorf("%d stale messages were stored", stored)
 	}
 }
+
+// Where all of the padding takes longer than one answer may, a bridge takes over all the
+// same.
+func TestTakeoverOnASlowWay(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, nil)
+	slow := embedded.TestProxy(t, p.nats.Addr())
+	p.stopSecond()
+	second, _ := p.start(func(c *Config) { c.NATS.URL = "nats://" + slow.Addr() })
+	p.publish("c:0", "0")
+	p.want("c:0", "0")
+	hot(t, second)
+	const fence = fenceLen * 150 // bytes, at least
+	slow.Rate.Store(fence / int64(2*askLimit/time.Second))
+	p.natsOfFirst.Hang()
+	until(t, "the second leads", second.leader.leads.Load)
+}
