@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +23,8 @@ type fleet struct {
 	client redis.UniversalClient
 	nodes  []*ssenode.Node
 	hops   []*embedded.Proxy
-	pad    string // at the end of each message
+	pad    string       // at the end of each message
+	large  atomic.Int32 // how many of the next messages end with largePad instead
 }
 
 // roamRoutes keep enough for clients that are away for as long as a server.

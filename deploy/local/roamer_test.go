@@ -102,9 +102,10 @@ func (r *roamer) visit(ctx context.Context, done func() bool) error {
 			clear(back)
 			clear(r.safe)
 		case ev.Name == "" && ev.HasData:
-			name, number, _ := strings.Cut(strings.TrimSuffix(ev.Data, r.pad), " ")
+			name, rest, _ := strings.Cut(ev.Data, " ")
+			number, pad, _ := strings.Cut(rest, " ")
 			n, err := strconv.Atoi(number)
-			if err != nil || !r.takes(name) {
+			if err != nil || !r.takes(name) || pad != r.pad && pad != largePad {
 				return fmt.Errorf("unexpected %.60q", ev.Data)
 			}
 			next, known := r.next[name]

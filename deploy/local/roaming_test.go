@@ -20,6 +20,8 @@ import (
 	"sluice/shared/embedded"
 )
 
+var largePad = strings.Repeat("x", 256<<10)
+
 // roam lets clients come and go while numbered messages are published on
 // channels that appear and disappear, with fault going on beside, and checks
 // that every client sees every message of its channels, in order.
@@ -103,7 +105,12 @@ func (f *fleet) roam(clients int, load time.Duration, fault func(ctx context.Con
 				// Loud and quiet ones: the higher the number the rarer.
 				i := min(rng.IntN(channels), rng.IntN(channels), rng.IntN(channels))
 				n := sent[i].Add(1) - 1
-				pipe.Publish(context.Background(), name(i), fmt.Sprintf("%s %d%s", name(i), n, f.pad))
+				pad := f.pad
+				if f.large.Load() > 0 {
+					f.large.Add(-1)
+					pad = largePad
+				}
+				pipe.Publish(context.Background(), name(i), fmt.Sprintf("%s %d %s", name(i), n, pad))
 			}
 			if _, err := pipe.Exec(context.Background()); err != nil {
 				t.Error(err)
@@ -245,11 +252,10 @@ func TestRoamingWithSlowConsumers(t *testing.T) {
 		for ctx.Err() == nil {
 			hop := f.hops[rng.IntN(len(f.hops))]
 			hop.Stall.Store(true)
-			pause(ctx, time.Duration(500+rng.IntN(2000))*time.Millisecond)
-			// The first one stays until the server gives it up, however slow the load is.
-			for ctx.Err() == nil && nats.Server().NumSlowConsumers() == 0 {
-				pause(ctx, 10*time.Millisecond)
+			if nats.Server().NumSlowConsumers() == 0 {
+				f.large.Store(40) // 10 MiB: enough for the server, however slow the load is
 			}
+			pause(ctx, time.Duration(500+rng.IntN(2000))*time.Millisecond)
 			hop.Stall.Store(false)
 			pause(ctx, time.Duration(500+rng.IntN(1000))*time.Millisecond)
 		}
