@@ -27,12 +27,7 @@ type presenceAnswer struct {
 
 // servePresence tells who listens to a channel, on all nodes.
 func (n *Node) servePresence(ctx *fasthttp.RequestCtx) {
-	params, err := parseQuery(string(ctx.URI().QueryString()))
-	if err != nil {
-		n.refuse(ctx, err)
-		return
-	}
-	list, err := n.maySee(ctx, params)
+	params, list, err := n.maySee(ctx)
 	if err != nil {
 		n.failed(ctx, err)
 		return
@@ -70,31 +65,34 @@ func (n *Node) servePresence(ctx *fasthttp.RequestCtx) {
 }
 
 // maySee tells whether who asks may see which clients there are. Without authentication
-// and without a key it may know how many.
-func (n *Node) maySee(ctx *fasthttp.RequestCtx, params []param) (list bool, err error) {
+// and without a key it may know how many. It has read the query for that.
+func (n *Node) maySee(ctx *fasthttp.RequestCtx) (params []param, list bool, err error) {
+	if params, err = parseQuery(string(ctx.URI().QueryString())); err != nil {
+		return nil, false, err
+	}
 	var fields []string
 	for _, field := range ctx.Request.Header.PeekAll("Authorization") {
 		fields = append(fields, string(field))
 	}
 	if n.guard.HasKey(fields) {
-		return true, nil
+		return params, true, nil
 	}
 	if !n.guard.On() {
 		if len(fields) > 0 && n.guard.TakesKeys() {
-			return false, &auth.Unauthorized{Code: auth.BadSignature}
+			return nil, false, &auth.Unauthorized{Code: auth.BadSignature}
 		}
-		return false, nil
+		return params, false, nil
 	}
 	id, err := n.identify(ctx, params)
 	switch {
 	case err != nil:
-		return false, err
+		return nil, false, err
 	case id == nil:
-		return false, &auth.Unauthorized{Code: auth.Missing}
+		return nil, false, &auth.Unauthorized{Code: auth.Missing}
 	case !id.SeesPresence():
-		return false, errPresence
+		return nil, false, errPresence
 	}
-	return true, nil
+	return params, true, nil
 }
 
 var errPresence = &badRequest{status: http.StatusForbidden, text: "Forbidden: want a key of SSENODE_API_KEYS, or a token with presence:true"}
@@ -274,12 +272,7 @@ type clientsAnswer struct {
 
 // serveClients tells which streams a client has, on all nodes.
 func (n *Node) serveClients(ctx *fasthttp.RequestCtx, path string) {
-	params, err := parseQuery(string(ctx.URI().QueryString()))
-	if err != nil {
-		n.refuse(ctx, err)
-		return
-	}
-	list, err := n.maySee(ctx, params)
+	_, list, err := n.maySee(ctx)
 	if err != nil {
 		n.failed(ctx, err)
 		return
