@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/redis/go-redis/v9"
 
 	"sluice/shared/control"
 	"sluice/shared/embedded"
@@ -49,9 +50,9 @@ func (r *tapRun) ends(code int, want string) {
 	}
 }
 
-// What happens on the way is told: a message that is in the stream and was not heard on
-// its way to the nodes is found there, the others are not.
-func TestTapLooksIntoTheStream(t *testing.T) {
+// tapped is a Redis and a NATS, by the settings, and connections to both.
+func tapped(t *testing.T) (redis.UniversalClient, *nats.Conn) {
+	t.Helper()
 	r, n := embedded.TestRedis(t), embedded.TestNATS(t)
 	t.Setenv("REDIS_URL", r.URL())
 	t.Setenv("NATS_URL", n.URL())
@@ -60,7 +61,14 @@ func TestTapLooksIntoTheStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer nc.Close()
+	t.Cleanup(nc.Close)
+	return client, nc
+}
+
+// What happens on the way is told: a message that is in the stream and was not heard on
+// its way to the nodes is found there, the others are not.
+func TestTapLooksIntoTheStream(t *testing.T) {
+	client, nc := tapped(t)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
@@ -103,15 +111,7 @@ func TestTapLooksIntoTheStream(t *testing.T) {
 // It ends with its time also while more comes: what Redis delivers after it, and what is
 // heard on the live subject of that, is not followed.
 func TestTapEndsWhileMessagesFlow(t *testing.T) {
-	r, n := embedded.TestRedis(t), embedded.TestNATS(t)
-	t.Setenv("REDIS_URL", r.URL())
-	t.Setenv("NATS_URL", n.URL())
-	client := embeddedClient(t, r.URL())
-	nc, err := nats.Connect(n.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
+	client, nc := tapped(t)
 	defer embedded.TestRun(t, func(ctx context.Context) error {
 		for i := 0; ctx.Err() == nil; i++ {
 			// Nodes hear a channel without history so.
