@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -79,6 +80,10 @@ func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) 
 	l.lastPulse, l.kept = a.Seq, p.Time
 	l.farewell = false
 	l.digest.Reset() // nodes compare everything up to here
+	if l.strays {
+		l.strays = false
+		l.queue.tell(newMark(wire.GapUpstream))
+	}
 	l.leads.Store(true)
 	l.setState(state{leads: true})
 	if p.Marked {
@@ -146,23 +151,78 @@ func (l *leader) padding(e end, term uint64, epoch string) uint64 {
 // fence writes n messages of padding after the end of the stream: as many as another
 // bridge, or this one before, can have on their way. Each of those expects a
 // sequence, and without the padding one in the middle of them could find the one
-// that it expects, after the ones before it did not. All of the padding is stored
-// only if nothing came between; its first message, which is waited for, keeps others
-// from doing the same. It is waited for in parts: where all of it takes longer than an
-// answer may, it would be begun again and again.
+// that it expects, after the ones before it did not. The first message of the padding is
+// waited for by itself and keeps others from doing the same; the rest follows in parts:
+// where all of it takes longer than an answer may, it would be begun again and again.
 func (l *leader) fence(ctx context.Context, e *end, n uint64) error {
-	for i := range n {
+	inbox := l.nc.NewInbox()
+	answers, err := l.nc.SubscribeSync(inbox + ".*")
+	if err != nil {
+		return err
+	}
+	defer answers.Unsubscribe() //nolint:errcheck // fails only once the connection is closed
+	for part := uint64(1); n > 0; part = min(n, fencePart) {
+		if err := l.pad(ctx, e, part, inbox, answers); err != nil {
+			return err
+		}
+		n -= part
+	}
+	return nil
+}
+
+// pad writes n messages of padding and takes the stream's answer to each.
+func (l *leader) pad(ctx context.Context, e *end, n uint64, inbox string, answers *nats.Subscription) error {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	for range n {
 		l.assigned = max(l.assigned, e.seq+1)
-		if i == 0 || i == n-1 || i%fencePart == 0 {
-			if _, err := l.ask(ctx, wire.FenceToken, []byte(l.name), e.stamp, e.seq, fenceTTL); err != nil {
-				return err
-			}
-		} else if err := l.nc.PublishMsg(l.message(wire.FenceToken, []byte(l.name), e.stamp, e.seq, fenceTTL)); err != nil {
+		m := l.message(wire.FenceToken, []byte(l.name), e.stamp, e.seq, fenceTTL)
+		m.Reply = fmt.Sprintf("%s.%d", inbox, e.seq+1)
+		if err := l.nc.PublishMsg(m); err != nil {
 			return err
 		}
 		e.seq++
 	}
+	for range n {
+		answer, err := answers.NextMsgWithContext(ctx)
+		if err != nil {
+			return err
+		}
+		switch _, err = parseAck(answer); {
+		case err == nil:
+		case n > 1 && errors.Is(err, errWrongSequence):
+			if err := l.intruder(ctx, answer.Subject[len(inbox)+1:]); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
 	return nil
+}
+
+// intruder looks at what stands where one message of the padding should. An error is
+// for what the padding cannot go on after.
+//
+// A message of an ex-leader that came in just that moment found the sequence that it
+// expects, though the ones before it were refused: those come again, and so does it.
+// That cannot be undone any more, it has been republished; clients are told.
+func (l *leader) intruder(ctx context.Context, sequence string) error {
+	seq, err := strconv.ParseUint(sequence, 10, 64)
+	if err != nil {
+		return err
+	}
+	m, err := l.keeper.get(ctx, map[string]any{"seq": seq})
+	if err == nil && (m.Subject == l.names.Log()+wire.FenceToken || m.Subject == l.names.Log()+wire.PulseToken) {
+		return errWrongSequence // another bridge is about to lead, or does
+	}
+	// Told also where it cannot be said what it was.
+	l.strays = true
+	l.log.Warn("a message that was late came between the padding: clients are told of a gap", "sequence", seq)
+	if errors.Is(err, errNone) {
+		return errWrongSequence
+	}
+	return err
 }
 
 // message is one to be stored after the sequence.

@@ -91,6 +91,7 @@ type leader struct {
 	doubt  time.Time // since when the stream seems to have lost something
 	tried  uint64    // term of a barrier that was written and not acknowledged
 	shaped bool      // the stream is as the settings say
+	strays bool      // something late may stand between the padding of the next barrier
 
 	digest    wire.Digest
 	kept      time.Time // of the last pulse kept as long as events

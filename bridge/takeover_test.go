@@ -337,3 +337,43 @@ func TestTakeoverOnASlowWay(t *testing.T) {
 	p.natsOfFirst.Hang()
 	until(t, "the second leads", second.leader.leads.Load)
 }
+
+// A message of an ex-leader that comes just when the padding before a barrier is written,
+// and is stored between it, does so before those that were refused: clients are told.
+func TestStaleBetweenThePadding(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, nil)
+	slow := embedded.TestProxy(t, p.nats.Addr())
+	p.stopSecond()
+	second, _ := p.start(func(c *Config) { c.NATS.URL = "nats://" + slow.Addr() })
+	p.publish("c:0", "0")
+	p.want("c:0", "0")
+	hot(t, second)
+	slow.Rate.Store(fenceLen * 150 / 2) // the padding takes two seconds
+	p.natsOfFirst.Hang()
+	until(t, "the padding is being written", func() bool {
+		list := p.messages()
+		return len(list) > 1 && list[len(list)-1].Subject == wire.FenceToken
+	})
+	until(t, "a late message is stored", func() bool {
+		m := nats.NewMsg(p.names.Log() + "c.0")
+		m.Data = []byte("late")
+		m.Header.Set(wire.Header, wire.Stamp{Term: 1, Number: 10}.String())
+		m.Header.Set(headerExpected, fmt.Sprint(p.state().LastSeq))
+		answer, err := p.nc.RequestMsg(m, wait)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = parseAck(answer)
+		return err == nil
+	})
+	if second.leader.leads.Load() {
+		t.Fatal("it was stored after the barrier")
+	}
+	until(t, "the second leads", second.leader.leads.Load)
+	p.publish("c:0", "1")
+	until(t, "clients are told", func() bool {
+		list := p.marks()
+		return len(list) == 1 && list[0].Reason == wire.GapUpstream
+	})
+}
