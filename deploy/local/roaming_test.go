@@ -291,22 +291,25 @@ func TestRoamingWithNATSRestarts(t *testing.T) {
 func TestRoamingInCluster(t *testing.T) {
 	cluster := embedded.TestNATSCluster(t, 3)
 	f := newFleet(t, cluster, func(c *bridge.Config) { c.Bridge.Replicas = 3 })
-	roles := func(ctx context.Context) (*embedded.Process, []*embedded.Process) {
-		ctx, cancel := context.WithTimeout(ctx, wait)
+	// The servers may need several elections, of 4 to 9 s each.
+	within := func(f func(ctx context.Context) error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 4*wait)
 		defer cancel()
-		leader, followers, err := cluster.Roles(ctx, "SLUICE")
-		if err != nil {
+		if err := f(ctx); err != nil {
 			t.Error(err)
 		}
+	}
+	roles := func() (leader *embedded.Process, followers []*embedded.Process) {
+		within(func(ctx context.Context) (err error) {
+			leader, followers, err = cluster.Roles(ctx, "SLUICE")
+			return err
+		})
 		return leader, followers
 	}
 	kills, stalls := 0, 0
 	f.roam(30, long(12*time.Second), func(ctx context.Context) {
-		for ok := true; ok && ctx.Err() == nil; {
-			leader, followers := roles(context.Background())
-			if ok = leader != nil; !ok {
-				return
-			}
+		leader, followers := roles()
+		for leader != nil && ctx.Err() == nil {
 			if err := followers[0].Signal(syscall.SIGSTOP); err != nil {
 				t.Error(err)
 			}
@@ -321,9 +324,14 @@ func TestRoamingInCluster(t *testing.T) {
 			}
 			kills++
 			pause(ctx, 2*time.Second)
+			// Before that it would be a loss, of which clients are rightly told.
+			within(func(ctx context.Context) error { return cluster.Elected(ctx, "SLUICE", leader) })
 			if err := leader.Restart(); err != nil {
 				t.Error(err)
 			}
+			// Also at the end: how long clients wait is counted from here on, and
+			// without a leader there is nothing to come.
+			leader, followers = roles()
 		}
 	})
 	t.Logf("%d leaders killed, %d followers stalled", kills, stalls)

@@ -78,29 +78,60 @@ func (c *NATSCluster) URL() string {
 // Roles returns who leads the stream and who follows, once all of them are up
 // to date; an error when ctx ends before.
 func (c *NATSCluster) Roles(ctx context.Context, stream string) (leader *Process, followers []*Process, err error) {
-	for {
+	err = c.poll(ctx, stream, func() (err error) {
 		leader, followers, err = c.roles(ctx, stream)
+		return err
+	})
+	return leader, followers, err
+}
+
+// Elected waits until the stream is led by another server than this one, which has died:
+// one that keeps the stream in memory comes back without its log, and with its vote a
+// follower could win that is behind. What that one lacks would be lost.
+func (c *NATSCluster) Elected(ctx context.Context, stream string, dead *Process) error {
+	return c.poll(ctx, stream, func() error {
+		info, err := c.info(ctx, stream)
+		if err == nil && (info.Leader == "" || info.Leader == dead.label) {
+			err = fmt.Errorf("nobody leads: %+v", info)
+		}
+		return err
+	})
+}
+
+// poll tries until there is no error, or ctx ends.
+func (c *NATSCluster) poll(ctx context.Context, stream string, try func() error) error {
+	for {
+		err := try()
 		if err == nil {
-			return leader, followers, nil
+			return nil
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, nil, fmt.Errorf("stream %s: %w (%w)", stream, ctx.Err(), err)
+			return fmt.Errorf("stream %s: %w (%w)", stream, ctx.Err(), err)
 		}
 	}
 }
 
-func (c *NATSCluster) roles(ctx context.Context, stream string) (leader *Process, followers []*Process, err error) {
+// info is how the servers share the stream, within a second.
+func (c *NATSCluster) info(ctx context.Context, stream string) (*jetstream.ClusterInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	s, err := c.js.Stream(ctx, stream)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	info := s.CachedInfo().Cluster
 	if info == nil || len(info.Replicas) != len(c.Servers)-1 {
-		return nil, nil, fmt.Errorf("not on all servers: %+v", info)
+		return nil, fmt.Errorf("not on all servers: %+v", info)
+	}
+	return info, nil
+}
+
+func (c *NATSCluster) roles(ctx context.Context, stream string) (leader *Process, followers []*Process, err error) {
+	info, err := c.info(ctx, stream)
+	if err != nil {
+		return nil, nil, err
 	}
 	leader = c.named(info.Leader)
 	for _, r := range info.Replicas {
