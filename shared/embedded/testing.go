@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 
@@ -168,8 +169,15 @@ func ended(tb testing.TB, p *Process, err error) *Process {
 			tb.Error(err)
 		}
 		if tb.Failed() {
-			tb.Logf("output of %s:\n%s", p.name, p.Output())
+			tb.Logf("last lines of %s:\n%s", p.name, lastLines(p.Output(), 30))
 		}
 	})
 	return p
+}
+
+// lastLines is the end of a text: of a test that failed its own words are to be found
+// among those of its programs.
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
