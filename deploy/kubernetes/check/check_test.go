@@ -53,7 +53,7 @@ func TestMistakes(t *testing.T) {
 		{"base/ssenode.env", "SSENODE_ADDR=:8081", "SSENODE_ADDR=:8080", "listens on :8080"},
 		{"base/bridge.env", "ADMIN_ADDR=:9101", "ADMIN_ADDR=127.0.0.1:9101", "which nobody reaches"},
 		{"base/bridge.env", "ADMIN_ADDR=:9101\n", "", "which nobody reaches"}, // the default is loopback
-		{"base/bridge.env", "BRIDGE_STORAGE=memory", "BRIDGE_STORAGE=tape", "tape"},
+		{"base/bridge.env", "BRIDGE_STORAGE=file", "BRIDGE_STORAGE=tape", "tape"},
 		{"base/publisher.env", "PUBLISHER_DRAIN_DELAY=10s", "PUBLISHER_API_KEYS=0123456789abcdef", "belongs into a Secret"},
 		{"base/ssenode.yaml", "value: 1GiB", "value: 3GiB", `GOMEMLIMIT="3GiB"`},
 		{"base/ssenode.yaml", "- name: GOMEMLIMIT", "- name: GOMEMLIMITS", "GOMEMLIMITS is no setting"},
@@ -122,7 +122,7 @@ func TestMistakes(t *testing.T) {
 		{"values/nats.yaml", "memoryStore:", "memStorage:", "memStorage"},
 		{"values/nats.yaml", "  cluster:\n    enabled", "  clusters:\n    enabled", "clusters"},
 		{"values/nats.yaml", "    replicas: 3\n", "    replicas: 1\n", "a cluster of 1 servers, and BRIDGE_REPLICAS is 3"},
-		{"values/nats.yaml", "maxSize: 4Gi", "maxSize: 2Gi", "room for a stream of 858993456 bytes"},
+		{"values/nats.yaml", "size: 10Gi", "size: 2Gi", "room for a stream of 858993456 bytes"},
 		{"base/bridge.env", "BRIDGE_REPLICAS=3", "BRIDGE_REPLICAS=5", "BRIDGE_REPLICAS is 5"},
 		{"values/nats.yaml", "GOMEMLIMIT: 7GiB", "GOMEMLIMIT: 8GiB", "the servers: GOMEMLIMIT"},
 		{"values/nats.yaml", "whenUnsatisfiable: DoNotSchedule", "whenUnsatisfied: DoNotSchedule", "whenUnsatisfied"},
