@@ -15,6 +15,7 @@ import (
 // ack is JetStream's answer to a publish.
 type ack struct {
 	Seq   uint64 `json:"seq"`
+	Count uint64 `json:"count"` // of a batch
 	Error *struct {
 		Code        int    `json:"err_code"`
 		Description string `json:"description"`

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -14,15 +13,21 @@ import (
 
 const (
 	// fenceLen is how many messages of padding stand before the first barrier of a term:
-	// more than anybody can have on the way, with pulses and marks.
-	fenceLen = 2 * maxWindow
-	// fencePart is after how many of them an answer is waited for.
-	fencePart = 256
+	// more than anybody can have on the way, with pulses and marks (see maxWindow), and as
+	// many as a server takes in one batch, unless it is set otherwise.
+	fenceLen = 1000
+	// fenceLimit bounds the writing of the padding. A server waits as long for the next
+	// message of a batch.
+	fenceLimit = 10 * time.Second
 	// fenceTTL is how long they are kept, the shortest that there is.
 	fenceTTL = "1s"
 	// fenceTime is how long another bridge's padding is a sign that it is about to
 	// write its barrier.
 	fenceTime = time.Second
+
+	headerBatch         = "Nats-Batch-Id"
+	headerBatchSequence = "Nats-Batch-Sequence"
+	headerBatchCommit   = "Nats-Batch-Commit"
 )
 
 // barrier writes a pulse, mostly a marked one, after the end of the stream and waits
@@ -80,10 +85,6 @@ func (l *leader) barrier(ctx context.Context, e end, term uint64, epoch string) 
 	l.lastPulse, l.kept = a.Seq, p.Time
 	l.farewell = false
 	l.digest.Reset() // nodes compare everything up to here
-	if l.strays {
-		l.strays = false
-		l.queue.tell(newMark(wire.GapUpstream))
-	}
 	l.leads.Store(true)
 	l.setState(state{leads: true})
 	if p.Marked {
@@ -151,78 +152,38 @@ func (l *leader) padding(e end, term uint64, epoch string) uint64 {
 // fence writes n messages of padding after the end of the stream: as many as another
 // bridge, or this one before, can have on their way. Each of those expects a
 // sequence, and without the padding one in the middle of them could find the one
-// that it expects, after the ones before it did not. The first message of the padding is
-// waited for by itself and keeps others from doing the same; the rest follows in parts:
-// where all of it takes longer than an answer may, it would be begun again and again.
+// that it expects, after the ones before it did not. The padding is one atomic batch
+// (ADR-50, NATS 2.12): between its messages that could happen, too.
 func (l *leader) fence(ctx context.Context, e *end, n uint64) error {
-	inbox := l.nc.NewInbox()
-	answers, err := l.nc.SubscribeSync(inbox + ".*")
-	if err != nil {
-		return err
-	}
-	defer answers.Unsubscribe() //nolint:errcheck // fails only once the connection is closed
-	for part := uint64(1); n > 0; part = min(n, fencePart) {
-		if err := l.pad(ctx, e, part, inbox, answers); err != nil {
-			return err
-		}
-		n -= part
-	}
-	return nil
-}
-
-// pad writes n messages of padding and takes the stream's answer to each.
-func (l *leader) pad(ctx context.Context, e *end, n uint64, inbox string, answers *nats.Subscription) error {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	ctx, cancel := context.WithTimeout(ctx, fenceLimit)
 	defer cancel()
-	for range n {
-		l.assigned = max(l.assigned, e.seq+1)
+	batch := newEpoch()
+	// Only the first expects a sequence: so late ones of this batch itself are no danger.
+	l.assigned = max(l.assigned, e.seq+1)
+	for i := range n {
 		m := l.message(wire.FenceToken, []byte(l.name), e.stamp, e.seq, fenceTTL)
-		m.Reply = fmt.Sprintf("%s.%d", inbox, e.seq+1)
-		if err := l.nc.PublishMsg(m); err != nil {
-			return err
+		if i > 0 {
+			m.Header.Del(headerExpected)
 		}
-		e.seq++
-	}
-	for range n {
-		answer, err := answers.NextMsgWithContext(ctx)
+		m.Header.Set(headerBatch, batch)
+		m.Header.Set(headerBatchSequence, strconv.FormatUint(i+1, 10))
+		if i < n-1 {
+			if err := l.nc.PublishMsg(m); err != nil {
+				return err
+			}
+			continue
+		}
+		m.Header.Set(headerBatchCommit, "1")
+		a, err := l.request(ctx, m)
 		if err != nil {
 			return err
 		}
-		switch _, err = parseAck(answer); {
-		case err == nil:
-		case n > 1 && errors.Is(err, errWrongSequence):
-			if err := l.intruder(ctx, answer.Subject[len(inbox)+1:]); err != nil {
-				return err
-			}
-		default:
-			return err
+		if a.Count != n || a.Seq != e.seq+n {
+			return fmt.Errorf("the server stored %d messages of a batch of %d, up to sequence %d", a.Count, n, a.Seq)
 		}
 	}
+	e.seq += n
 	return nil
-}
-
-// intruder looks at what stands where one message of the padding should. An error is
-// for what the padding cannot go on after.
-//
-// A message of an ex-leader that came in just that moment found the sequence that it
-// expects, though the ones before it were refused: those come again, and so does it.
-// That cannot be undone any more, it has been republished; clients are told.
-func (l *leader) intruder(ctx context.Context, sequence string) error {
-	seq, err := strconv.ParseUint(sequence, 10, 64)
-	if err != nil {
-		return err
-	}
-	m, err := l.keeper.get(ctx, map[string]any{"seq": seq})
-	if err == nil && (m.Subject == l.names.Log()+wire.FenceToken || m.Subject == l.names.Log()+wire.PulseToken) {
-		return errWrongSequence // another bridge is about to lead, or does
-	}
-	// Told also where it cannot be said what it was.
-	l.strays = true
-	l.log.Warn("a message that was late came between the padding: clients are told of a gap", "sequence", seq)
-	if errors.Is(err, errNone) {
-		return errWrongSequence
-	}
-	return err
 }
 
 // message is one to be stored after the sequence.
@@ -241,7 +202,11 @@ func (l *leader) message(token string, data []byte, stamp wire.Stamp, after uint
 func (l *leader) ask(ctx context.Context, token string, data []byte, stamp wire.Stamp, after uint64, ttl string) (ack, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	answer, err := l.nc.RequestMsgWithContext(ctx, l.message(token, data, stamp, after, ttl))
+	return l.request(ctx, l.message(token, data, stamp, after, ttl))
+}
+
+func (l *leader) request(ctx context.Context, m *nats.Msg) (ack, error) {
+	answer, err := l.nc.RequestMsgWithContext(ctx, m)
 	if err != nil {
 		return ack{}, err
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// askLimit bounds one look at the stream, and one answer to a barrier or its padding.
+	// askLimit bounds one look at the stream, and one answer to a barrier.
 	askLimit = 3 * time.Second
 	// pulseTTL is how long an ordinary pulse is kept. Marked ones are kept as
 	// long as events.
@@ -91,7 +91,6 @@ type leader struct {
 	doubt  time.Time // since when the stream seems to have lost something
 	tried  uint64    // term of a barrier that was written and not acknowledged
 	shaped bool      // the stream is as the settings say
-	strays bool      // something late may stand between the padding of the next barrier
 
 	digest    wire.Digest
 	kept      time.Time // of the last pulse kept as long as events

@@ -32,19 +32,20 @@ type keeper struct {
 
 func (k *keeper) wanted(ctx context.Context) jetstream.StreamConfig {
 	c := jetstream.StreamConfig{
-		Name:              k.names.Name,
-		Description:       "events of Redis channels, written by Sluice's bridge",
-		Subjects:          []string{k.names.Log() + ">"},
-		Storage:           jetstream.MemoryStorage,
-		Replicas:          k.cfg.Bridge.Replicas,
-		Discard:           jetstream.DiscardOld,
-		MaxMsgsPerSubject: int64(k.cfg.Routes.MaxCount()),
-		MaxAge:            k.cfg.Routes.MaxAge(),
-		MaxBytes:          k.cfg.Bridge.MaxBytes,
-		Duplicates:        100 * time.Millisecond, // unused; the server's least
-		AllowDirect:       true,
-		AllowMsgTTL:       true,
-		RePublish:         &jetstream.RePublish{Source: k.names.Log() + ">", Destination: k.names.Live() + ">"},
+		Name:               k.names.Name,
+		Description:        "events of Redis channels, written by Sluice's bridge",
+		Subjects:           []string{k.names.Log() + ">"},
+		Storage:            jetstream.MemoryStorage,
+		Replicas:           k.cfg.Bridge.Replicas,
+		Discard:            jetstream.DiscardOld,
+		MaxMsgsPerSubject:  int64(k.cfg.Routes.MaxCount()),
+		MaxAge:             k.cfg.Routes.MaxAge(),
+		MaxBytes:           k.cfg.Bridge.MaxBytes,
+		Duplicates:         100 * time.Millisecond, // unused; the server's least
+		AllowDirect:        true,
+		AllowMsgTTL:        true,
+		AllowAtomicPublish: true, // for padding, see barrier.go
+		RePublish:          &jetstream.RePublish{Source: k.names.Log() + ">", Destination: k.names.Live() + ">"},
 	}
 	if k.cfg.Bridge.Storage == "file" {
 		c.Storage = jetstream.FileStorage
@@ -108,8 +109,12 @@ func (k *keeper) ensure(ctx context.Context) error {
 type change func(context.Context, jetstream.StreamConfig) (jetstream.Stream, error)
 
 func (k *keeper) apply(ctx context.Context, want jetstream.StreamConfig, do change) error {
-	if _, err := do(ctx, want); err != nil {
+	s, err := do(ctx, want)
+	if err != nil {
 		return fmt.Errorf("create or adjust stream %s of %d bytes: %w", want.Name, want.MaxBytes, err)
+	}
+	if !s.CachedInfo().Config.AllowAtomicPublish {
+		return fmt.Errorf("stream %s: the NATS server does not know atomic batches: want 2.12 or newer, it is %s", want.Name, k.nc.ConnectedServerVersion())
 	}
 	k.log.Debug("stream created or adjusted", "stream", want.Name, "storage", want.Storage.String(),
 		"replicas", want.Replicas, "bytes", want.MaxBytes)
@@ -154,6 +159,6 @@ var noRoom = []int{10023, 10028, 10047}
 func same(have, want jetstream.StreamConfig) bool {
 	return have.Replicas == want.Replicas && have.MaxMsgsPerSubject == want.MaxMsgsPerSubject &&
 		have.MaxAge == want.MaxAge && (have.MaxBytes == want.MaxBytes) && have.Discard == want.Discard &&
-		have.AllowDirect && have.AllowMsgTTL && have.RePublish != nil && *have.RePublish == *want.RePublish &&
+		have.AllowDirect && have.AllowMsgTTL && have.AllowAtomicPublish && have.RePublish != nil && *have.RePublish == *want.RePublish &&
 		len(have.Subjects) == 1 && have.Subjects[0] == want.Subjects[0]
 }

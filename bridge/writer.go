@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	// maxWindow and maxWindowBytes bound what is under way to the stream.
-	maxWindow      = 1024
+	// maxWindow and maxWindowBytes bound what is under way to the stream, but for the
+	// rest of a batch from the queue, and pulses and marks: with these it stays below
+	// fenceLen, also at the shortest BRIDGE_PULSE.
+	maxWindow      = 800
 	maxWindowBytes = 16 << 20
 	// ackLimit is how long an acknowledgement may take. A NATS election takes
 	// longer, so a new stream leader always finds a barrier first.
