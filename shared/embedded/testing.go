@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"flag"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -17,7 +18,7 @@ import (
 type RedisServer interface {
 	Addr() string
 	URL() string
-	Stop() error    // the port stays reserved for Restart only by luck
+	Stop() error    // the port stays reserved for Restart, elsewhere than on Linux by luck
 	Restart() error // on the same port
 }
 
@@ -50,6 +51,16 @@ func missing(tb testing.TB, name string) {
 	tb.Skipf("needs the program %s", name)
 }
 
+// TestAddr returns an address at which nobody listens. As long as the test runs it is
+// nobody else's, except by luck elsewhere than on Linux, and the test may listen there.
+func TestAddr(tb testing.TB) string {
+	tb.Helper()
+	port, release, err := holdPort()
+	must(tb, err)
+	tb.Cleanup(release)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
 // TestRedis starts a Redis for the test: the real program where there is one,
 // miniredis otherwise, which is a failure where CI=true. It ends with the test,
 // and a failed test shows its output.
@@ -62,10 +73,8 @@ func TestRedis(tb testing.TB) RedisServer {
 		missing(tb, "redis-server")
 	}
 	tb.Log("no redis-server: using miniredis")
-	r, err := StartRedis("127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
+	r, err := StartRedis(TestAddr(tb))
+	must(tb, err)
 	tb.Cleanup(r.Close)
 	return r
 }
@@ -169,6 +178,7 @@ func ended(tb testing.TB, p *Process, err error) *Process {
 		if err := p.Kill(); err != nil {
 			tb.Error(err)
 		}
+		p.letGo()
 		if tb.Failed() {
 			tb.Logf("output of %s:\n%s", p.name, p.Output())
 		}
