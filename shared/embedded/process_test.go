@@ -54,6 +54,7 @@ func TestRedisProcessLife(t *testing.T) {
 
 // A process that does not obey SIGTERM, here because it is suspended.
 func TestStopKillsWhatDoesNotObey(t *testing.T) {
+	t.Parallel()
 	p := TestRedisProcess(t)
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -65,6 +66,7 @@ func TestStopKillsWhatDoesNotObey(t *testing.T) {
 }
 
 func TestProcessThatDoesNotStart(t *testing.T) {
+	t.Parallel()
 	NeedProgram(t, "redis-server")
 	// Ends at once, which nobody waits out.
 	_, err := StartRedisProcess(t.Context(), t.TempDir(), "--nonsense", "1")
