@@ -20,10 +20,13 @@ import (
 	"sluice/shared/worker"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	embedded.TestsAtOnce(8)
+	goleak.VerifyTestMain(m)
+}
 
 // wait bounds every wait of these tests; only a hang reaches it.
-const wait = 15 * time.Second
+const wait = 40 * time.Second
 
 func until(t testing.TB, what string, f func() bool) {
 	t.Helper()

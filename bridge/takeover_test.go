@@ -246,11 +246,17 @@ func TestColdTakeover(t *testing.T) {
 	until(t, "the second knows why it is cold", func() bool { return errors.Is(second.leader.state.Load().why, errOtherPlan) })
 	// The first one counts what the second does not hear of.
 	until(t, "the first counts far from a nonce", func() bool {
-		for range 20 {
-			r.publish("x:1", "x")
+		// At once, for a nonce comes each second.
+		const many = 150
+		pipe := r.pub.Pipeline()
+		for range many {
+			pipe.Publish(t.Context(), "x:1", "x")
+		}
+		if _, err := pipe.Exec(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 		var last *nats.Msg
-		for range 20 {
+		for range many {
 			last = r.want("x:1", "x")
 		}
 		stamp, err := wire.ParseStamp(last.Header.Get(wire.Header))
