@@ -200,8 +200,9 @@ func TestTakeoverFromOneWithoutRedis(t *testing.T) {
 	hot(t, p.second)
 	p.flow()
 	until(t, "messages flow", func() bool { return p.first.stats.stored.Load() > 300 })
-	p.redisOfFirst.Cut()
+	p.redisOfFirst.Shut() // not only cut: a link that is back at once is no reason to give way
 	until(t, "the second leads", p.second.leader.leads.Load)
+	p.redisOfFirst.Reopen()
 	hot(t, p.first)
 	p.finish()
 	p.noMarks()
