@@ -188,7 +188,6 @@ func TestStandbyLeavesTheStreamAlone(t *testing.T) {
 // "unavailable". Who is not heard asks again, and does not wait for its first question.
 // The server here is real and has no JetStream; the test answers as its API would.
 func TestAskedAgain(t *testing.T) {
-	t.Parallel()
 	s := embedded.TestNATSWith(t, embedded.NATSOptions{Modify: func(o *server.Options) { o.JetStream = false }})
 	nc, err := nats.Connect(s.URL())
 	if err != nil {
@@ -241,6 +240,7 @@ func (noLink) now()           {}
 // The stream is without a leader for two seconds, and the bridge that leads is well: a
 // standby has not seen that it is silent, and does not take over with its first look.
 func TestTimeWithoutAnswersIsNotObserved(t *testing.T) {
+	t.Parallel()
 	s := embedded.TestNATSWith(t, embedded.NATSOptions{Modify: func(o *server.Options) { o.JetStream = false }})
 	nc, err := nats.Connect(s.URL())
 	if err != nil {

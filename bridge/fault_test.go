@@ -315,10 +315,14 @@ func TestOvertaken(t *testing.T) {
 	m := nats.NewMsg(r.names.Log() + wire.PulseToken)
 	m.Data = p.Encode()
 	m.Header.Set(wire.Header, wire.Stamp{Term: 7}.String())
-	if err := r.nc.PublishMsg(m); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "it steps down", func() bool { return !b.leader.leads.Load() })
+	// Again, until it works: this is not a bridge, with padding before its pulse, and
+	// what of ours was on its way then can stand behind it and hide it.
+	embedded.EventuallyEvery(t, "it steps down", wait, 100*time.Millisecond, func() bool {
+		if err := r.nc.PublishMsg(m); err != nil {
+			t.Fatal(err)
+		}
+		return !b.leader.leads.Load()
+	})
 	until(t, "it leads again", b.leader.leads.Load)
 	if got := r.lastPulse(); got.Term != 8 || got.Epoch != "other1" {
 		t.Errorf("term %d epoch %s, want 8 and other1", got.Term, got.Epoch)

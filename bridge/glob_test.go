@@ -43,6 +43,7 @@ func TestGlob(t *testing.T) {
 // Byte for byte what the server does: PUBSUB CHANNELS uses the same matcher on
 // the names of channels that have a subscriber.
 func TestGlobIsRedis(t *testing.T) {
+	t.Parallel()
 	server := embedded.TestRedisProcess(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr(), Protocol: 2, DisableIdentity: true})
 	defer client.Close()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -20,10 +21,17 @@ import (
 	"sluice/shared/worker"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	atOnce := 8
+	if os.Getenv("CI") == "true" {
+		atOnce = 4 // slow machines, the race detector: some tests count on the bridges' own time limits
+	}
+	embedded.TestsAtOnce(atOnce)
+	goleak.VerifyTestMain(m)
+}
 
 // wait bounds every wait of these tests; only a hang reaches it.
-const wait = 15 * time.Second
+const wait = 40 * time.Second
 
 func until(t testing.TB, what string, f func() bool) {
 	t.Helper()

@@ -28,6 +28,7 @@ func TestBytesAreCounted(t *testing.T) {
 
 // A pulse says how long the last mark took from Redis to its turn, and says it once.
 func TestPulsesTellTheWait(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, embedded.NATSOptions{})
 	r.lead(func(c *Config) { c.Bridge.Pulse = 50 * time.Millisecond }) // twenty for each mark
 	sub, err := r.nc.SubscribeSync(r.names.Log() + wire.PulseToken)

@@ -39,6 +39,7 @@ func guarded(t *testing.T, g *embedded.GuardedNATS, redisAddr string, log *embed
 // other has lost Redis, with just the rights that are documented; of each that is
 // missing the log tells.
 func TestNATSRights(t *testing.T) {
+	t.Parallel()
 	server := embedded.TestRedis(t)
 	pub, err := redisconn.Open(server.URL(), redisconn.Options{Worker: "test"})
 	if err != nil {
@@ -46,6 +47,7 @@ func TestNATSRights(t *testing.T) {
 	}
 	t.Cleanup(func() { pub.Close() })
 	t.Run("all", func(t *testing.T) {
+		t.Parallel()
 		log := &embedded.Lines{}
 		g := embedded.TestGuardedNATS(t, natsRights, nil)
 		paces(t, g, server.Addr(), pub, log, false, func(taken bool) bool { return taken })
@@ -57,6 +59,7 @@ func TestNATSRights(t *testing.T) {
 		}
 	})
 	t.Run("all, and a stream that is to be changed", func(t *testing.T) {
+		t.Parallel()
 		g := embedded.TestGuardedNATS(t, natsRights, nil)
 		paces(t, g, server.Addr(), pub, &embedded.Lines{}, true, func(taken bool) bool { return taken })
 		if refused := g.Refused(); len(refused) > 0 {
@@ -67,6 +70,7 @@ func TestNATSRights(t *testing.T) {
 	sort.Slice(rights, func(i, k int) bool { return rights[i].Subject < rights[k].Subject })
 	for _, right := range rights {
 		t.Run("without "+right.String(), func(t *testing.T) {
+			t.Parallel()
 			log := &embedded.Lines{}
 			g := embedded.TestGuardedNATS(t, natsRights, &right)
 			subject := strings.TrimSuffix(right.Subject, ">")

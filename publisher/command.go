@@ -43,7 +43,8 @@ NATS is away, interrupted); 2 a wrong argument or setting, nothing was done.
 // command is one run of the program, with what tests put in its place.
 type command struct {
 	ctx            context.Context
-	name           string // publisher, publisher send, ...
+	name           string                 // publisher, publisher send, ...
+	load           func() (Config, error) // of the settings
 	stdin          io.Reader
 	stdout, stderr io.Writer
 }
@@ -51,7 +52,11 @@ type command struct {
 // Main runs the program with these arguments (without its own name) and returns
 // its exit code.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := command{ctx: ctx, name: "publisher", stdin: stdin, stdout: stdout, stderr: stderr}
+	c := command{ctx: ctx, name: "publisher", load: worker.Load[Config], stdin: stdin, stdout: stdout, stderr: stderr}
+	return c.run(args)
+}
+
+func (c command) run(args []string) int {
 	if len(args) == 0 {
 		return c.wrong(errors.New("want send, simulate, serve, tap, revoke, health or ready"))
 	}
@@ -60,7 +65,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		c.help(usage, nil)
 		return worker.ExitOK
 	case "-version", "--version", "version":
-		fmt.Fprintf(stdout, "publisher %s %s\n", worker.Version(), runtime.Version())
+		fmt.Fprintf(c.stdout, "publisher %s %s\n", worker.Version(), runtime.Version())
 		return worker.ExitOK
 	case "send":
 		c.name += " send"
@@ -69,12 +74,12 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		c.name += " simulate"
 		return c.simulate(args[1:])
 	case "serve":
-		return Spec().Start(c.ctx, args[1:], stdout, stderr)
+		return Spec().Start(c.ctx, args[1:], c.stdout, c.stderr)
 	case "tap":
 		c.name += " tap"
 		return c.tap(args[1:])
 	case "health", "ready":
-		return Spec().Start(c.ctx, args, stdout, stderr)
+		return Spec().Start(c.ctx, args, c.stdout, c.stderr)
 	case "revoke":
 		c.name += " revoke"
 		return c.revoke(args[1:])

@@ -50,7 +50,7 @@ func (c command) revoke(args []string) int {
 	if err != nil {
 		return c.wrong(err)
 	}
-	cfg, err := worker.Load[Config]()
+	cfg, err := c.load()
 	if err != nil {
 		return c.wrong(err)
 	}

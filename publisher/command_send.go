@@ -56,7 +56,7 @@ func (c command) send(args []string) int {
 	case !event.ValidName(*name):
 		return c.wrong(fmt.Errorf("-event %q: a name has no line break", *name))
 	}
-	cfg, err := worker.Load[Config]()
+	cfg, err := c.load()
 	if err != nil {
 		return c.wrong(err)
 	}

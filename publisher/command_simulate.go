@@ -50,7 +50,7 @@ func (c command) simulate(args []string) int {
 		// Only for the package does zero mean the default.
 		return c.wrong(errors.New("-rate and -size: want more than 0"))
 	}
-	cfg, err := worker.Load[Config]()
+	cfg, err := c.load()
 	if err != nil {
 		return c.wrong(err)
 	}

@@ -69,7 +69,7 @@ func (c command) tap(args []string) int {
 	if _, err := channel.Subject(o.channel); err != nil {
 		return c.wrong(fmt.Errorf("channel %.100q: %w", o.channel, err))
 	}
-	cfg, err := worker.Load[Config]()
+	cfg, err := c.load()
 	if err != nil {
 		return c.wrong(err)
 	}

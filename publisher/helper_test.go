@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -12,12 +13,14 @@ import (
 
 	"sluice/shared/certs"
 	"sluice/shared/embedded"
+	"sluice/shared/worker"
 )
 
 // patience is how long a test waits for what should come at once.
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
+	embedded.TestsAtOnce(12)
 	goleak.VerifyTestMain(m,
 		// fasthttp's clock runs as long as the process, and its worker pool looks
 		// every ten seconds whether it was stopped.
@@ -79,6 +82,37 @@ func run(ctx context.Context, stdin string, args ...string) (code int, stdout, s
 	var out, errs embedded.Lines
 	code = Main(ctx, args, strings.NewReader(stdin), &out, &errs)
 	return code, out.String(), errs.String()
+}
+
+// settings are a command's. Tests that run beside each other have their own: the
+// environment is one for all of them.
+type settings func() (Config, error)
+
+// at are the settings with these servers.
+func at(redisURL, natsURL string) settings {
+	return func() (Config, error) {
+		c := worker.Default[Config]()
+		c.Redis.URL, c.NATS.URL = redisURL, natsURL
+		return c, nil
+	}
+}
+
+const (
+	// nowhere is the URL of no server, for a command that does not need it.
+	nowhere = "none://nowhere"
+	// unused is an address where nobody listens: a port that was free a moment ago may
+	// be another test's by now.
+	unused = "127.0.0.1:1"
+)
+
+func (s settings) run(ctx context.Context, stdin string, args ...string) (code int, stdout, stderr string) {
+	var out, errs embedded.Lines
+	code = s.command(ctx, stdin, &out, &errs).run(args)
+	return code, out.String(), errs.String()
+}
+
+func (s settings) command(ctx context.Context, stdin string, stdout, stderr io.Writer) command {
+	return command{ctx: ctx, name: "publisher", load: s, stdin: strings.NewReader(stdin), stdout: stdout, stderr: stderr}
 }
 
 // testLog is a log whose lines can be counted.

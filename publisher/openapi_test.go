@@ -123,6 +123,7 @@ func filled(path string) string { return strings.Replace(path, "{channel}", "a",
 // The description is what the handlers do: each path and method, each status, each
 // field of a request and of an answer, and nothing else.
 func TestOpenAPI(t *testing.T) {
+	t.Parallel()
 	c := newContract(t)
 	r := embedded.TestRedis(t)
 	const key = "a-key-that-is-long-enough"

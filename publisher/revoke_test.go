@@ -16,12 +16,10 @@ import (
 	"sluice/shared/worker"
 )
 
-// startNATS starts a server and points NATS_URL at it.
-func startNATS(t *testing.T) (*nats.Conn, jetstream.JetStream) {
+// startNATS starts a server.
+func startNATS(t *testing.T) (settings, *nats.Conn, jetstream.JetStream) {
 	t.Helper()
 	server := embedded.TestNATS(t)
-	t.Setenv("NATS_URL", server.URL())
-	t.Setenv("STREAM_NAME", "EVENTS")
 	nc, err := nats.Connect(server.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -31,13 +29,18 @@ func startNATS(t *testing.T) (*nats.Conn, jetstream.JetStream) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return nc, js
+	return func() (Config, error) {
+		c, err := at(nowhere, server.URL())()
+		c.Stream.Name = "EVENTS"
+		return c, err
+	}, nc, js
 }
 
 // The bucket is made by the first revocation; each is a key that ends by itself, and
 // goes to who listens at once.
 func TestRevoke(t *testing.T) {
-	nc, js := startNATS(t)
+	t.Parallel()
+	where, nc, js := startNATS(t)
 	names := wire.Stream{Name: "EVENTS", Prefix: "sluice"}
 	live, err := nc.SubscribeSync(names.RevokedPrefix() + ">")
 	if err != nil {
@@ -49,7 +52,7 @@ func TestRevoke(t *testing.T) {
 	f := func(key string, want wire.Revocation, lasts time.Duration, text string, args ...string) {
 		t.Helper()
 		begun := time.Now()
-		code, out, errs := run(t.Context(), "", append([]string{"revoke"}, args...)...)
+		code, out, errs := where.run(t.Context(), "", append([]string{"revoke"}, args...)...)
 		if code != worker.ExitOK || errs != "" || !strings.Contains(out, text) {
 			t.Fatalf("%q: exit %d, stdout %q, stderr %q", args, code, out, errs)
 		}
@@ -126,29 +129,29 @@ func TestRevokeWrongArguments(t *testing.T) {
 }
 
 func TestRevokeNATSAway(t *testing.T) {
+	t.Parallel()
 	f := func(url, want string) {
-		t.Helper()
-		t.Setenv("NATS_URL", url)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		code, out, errs := run(ctx, "", "revoke", "-sub", "anna", "-for", "1h")
-		if code != worker.ExitFailed || out != "" || !strings.Contains(errs, want) || strings.Contains(errs, "secret") || ctx.Err() != nil {
-			t.Errorf("exit %d, stdout %q, stderr %q", code, out, errs)
-		}
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			code, out, errs := at(nowhere, url).run(ctx, "", "revoke", "-sub", "anna", "-for", "1h")
+			if code != worker.ExitFailed || out != "" || !strings.Contains(errs, want) || strings.Contains(errs, "secret") || ctx.Err() != nil {
+				t.Errorf("exit %d, stdout %q, stderr %q", code, out, errs)
+			}
+		})
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // never says a word
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := ln.Addr().String()
-	f("nats://user:secret@"+addr, "NATS_URL=nats://***@"+addr) // never says a word
-	ln.Close()
-	f("nats://user:secret@"+addr, "connection refused")
+	t.Cleanup(func() { silent.Close() })
+	f("nats://user:secret@"+silent.Addr().String(), "NATS_URL=nats://***@"+silent.Addr().String())
+	f("nats://user:secret@"+unused, "connection refused")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	t.Setenv("NATS_URL", "nats://"+addr)
-	if code, _, errs := run(ctx, "", "revoke", "-sub", "anna", "-for", "1h"); code != worker.ExitFailed || !strings.Contains(errs, "interrupted") {
+	if code, _, errs := at(nowhere, "nats://"+unused).run(ctx, "", "revoke", "-sub", "anna", "-for", "1h"); code != worker.ExitFailed || !strings.Contains(errs, "interrupted") {
 		t.Errorf("interrupted: exit %d, stderr %q", code, errs)
 	}
 }

@@ -89,15 +89,16 @@ func TestSendTellsWhenNobodyListens(t *testing.T) {
 }
 
 func TestSendRedisAway(t *testing.T) {
+	t.Parallel()
 	f := func(addr, want string) {
 		t.Helper()
-		t.Setenv("REDIS_URL", "redis://user:secret@"+addr+"?read_timeout=5m")
+		where := at("redis://user:secret@"+addr+"?read_timeout=5m", nowhere)
 		done := make(chan struct{})
 		var code int
 		var out, errs string
 		go func() {
 			defer close(done)
-			code, out, errs = run(t.Context(), "", "send", "c", "x", "-n", "5")
+			code, out, errs = where.run(t.Context(), "", "send", "c", "x", "-n", "5")
 		}()
 		select {
 		case <-done:
@@ -116,18 +117,11 @@ func TestSendRedisAway(t *testing.T) {
 			t.Errorf("the password is in %q", errs)
 		}
 	}
-	// Nobody listens.
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
-	f(addr, "connection refused")
+	f(unused, "connection refused")
 
 	// Somebody listens and never says a word. (The kernel accepts.) The limit is
 	// the program's own, whatever the URL says.
-	ln, err = net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

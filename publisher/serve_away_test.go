@@ -13,6 +13,7 @@ import (
 // Without Redis the answer is 503, at once, and says that nothing was published;
 // when Redis is back, it goes on.
 func TestServeWithoutRedis(t *testing.T) {
+	t.Parallel()
 	r := embedded.TestRedis(t)
 	a := serve(t, r.URL(), nil)
 	a.want(200, published, "/publish/a", "before")
@@ -52,6 +53,7 @@ func TestServeWithoutRedis(t *testing.T) {
 
 // A server that starts before Redis says so, and is ready once Redis is there.
 func TestServeBeforeRedis(t *testing.T) {
+	t.Parallel()
 	r := embedded.TestRedis(t)
 	if err := r.Stop(); err != nil {
 		t.Fatal(err)
@@ -69,6 +71,7 @@ func TestServeBeforeRedis(t *testing.T) {
 // An answer of Redis that never comes: the message may have been published, and was,
 // and that is what is said. Who comes later does not wait for it.
 func TestServeUncertain(t *testing.T) {
+	t.Parallel()
 	r := embedded.TestRedis(t)
 	sub := subscribe(t, r.URL(), "*")
 	p := embedded.TestProxy(t, r.Addr())

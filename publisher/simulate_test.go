@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -153,7 +152,8 @@ func (l *lockedSender) ping(ctx context.Context) error {
 // Through a real Redis: each channel's messages in order, none twice, also
 // over a restart of Redis, which is logged once.
 func TestSimulateOverRedis(t *testing.T) {
-	server := startRedis(t)
+	t.Parallel()
+	server := embedded.TestRedis(t)
 	sub := subscribe(t, server.URL(), "*")
 	client, err := Open(server.URL(), certs.Client{})
 	if err != nil {
@@ -210,8 +210,10 @@ func TestSimulateOverRedis(t *testing.T) {
 }
 
 func TestSimulateCommand(t *testing.T) {
-	sub := subscribe(t, startRedis(t).URL(), "*")
-	code, _, errs := run(t.Context(), "", "simulate", "-size", "1", "chat", "bills", "-rate", "500", "-bytes", "400", "-for", "500ms")
+	t.Parallel()
+	url := embedded.TestRedis(t).URL()
+	sub := subscribe(t, url, "*")
+	code, _, errs := at(url, nowhere).run(t.Context(), "", "simulate", "-size", "1", "chat", "bills", "-rate", "500", "-bytes", "400", "-for", "500ms")
 	if code != worker.ExitOK || !strings.Contains(errs, "simulation ended") {
 		t.Fatalf("exit %d, stderr %s", code, errs)
 	}
@@ -229,14 +231,9 @@ func TestSimulateCommand(t *testing.T) {
 }
 
 func TestSimulateCommandRedisAway(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close()
-	t.Setenv("REDIS_URL", "redis://user:secret@"+ln.Addr().String())
+	t.Setenv("REDIS_URL", "redis://user:secret@"+unused)
 	code, _, errs := run(t.Context(), "", "simulate", "all")
-	if code != worker.ExitFailed || !strings.Contains(errs, "REDIS_URL=redis://***@"+ln.Addr().String()) || strings.Contains(errs, "secret") {
+	if code != worker.ExitFailed || !strings.Contains(errs, "REDIS_URL=redis://***@"+unused) || strings.Contains(errs, "secret") {
 		t.Errorf("exit %d, stderr %s", code, errs)
 	}
 }

@@ -28,11 +28,11 @@ type tapRun struct {
 	code      chan int
 }
 
-func startTap(t *testing.T, args ...string) *tapRun {
+func startTap(t *testing.T, where settings, args ...string) *tapRun {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &tapRun{t: t, cancel: cancel, code: make(chan int, 1)}
-	go func() { r.code <- Main(ctx, append([]string{"tap"}, args...), strings.NewReader(""), &r.out, &r.errs) }()
+	go func() { r.code <- where.command(ctx, "", &r.out, &r.errs).run(append([]string{"tap"}, args...)) }()
 	t.Cleanup(cancel)
 	until(t, "it taps", func() bool { return strings.Contains(r.out.String(), "tapping") })
 	return r
@@ -50,25 +50,24 @@ func (r *tapRun) ends(code int, want string) {
 	}
 }
 
-// tapped is a Redis and a NATS, by the settings, and connections to both.
-func tapped(t *testing.T) (redis.UniversalClient, *nats.Conn) {
+// tapped is a Redis and a NATS, the settings with both, and connections to them.
+func tapped(t *testing.T) (settings, redis.UniversalClient, *nats.Conn) {
 	t.Helper()
 	r, n := embedded.TestRedis(t), embedded.TestNATS(t)
-	t.Setenv("REDIS_URL", r.URL())
-	t.Setenv("NATS_URL", n.URL())
 	client := embeddedClient(t, r.URL())
 	nc, err := nats.Connect(n.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	return client, nc
+	return at(r.URL(), n.URL()), client, nc
 }
 
 // What happens on the way is told: a message that is in the stream and was not heard on
 // its way to the nodes is found there, the others are not.
 func TestTapLooksIntoTheStream(t *testing.T) {
-	client, nc := tapped(t)
+	t.Parallel()
+	where, client, nc := tapped(t)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +89,7 @@ func TestTapLooksIntoTheStream(t *testing.T) {
 		}
 	}
 	store("one") // before the tap: not what it looks for
-	tap := startTap(t, "a", "-n", "3")
+	tap := startTap(t, where, "a", "-n", "3")
 	for _, payload := range []string{"one", "two"} {
 		store(payload) // first: only so long is it waited for once Redis has delivered it
 		publish(payload)
@@ -111,7 +110,8 @@ func TestTapLooksIntoTheStream(t *testing.T) {
 // It ends with its time also while more comes: what Redis delivers after it, and what is
 // heard on the live subject of that, is not followed.
 func TestTapEndsWhileMessagesFlow(t *testing.T) {
-	client, nc := tapped(t)
+	t.Parallel()
+	where, client, nc := tapped(t)
 	defer embedded.TestRun(t, func(ctx context.Context) error {
 		for i := 0; ctx.Err() == nil; i++ {
 			// Nodes hear a channel without history so.
@@ -126,7 +126,7 @@ func TestTapEndsWhileMessagesFlow(t *testing.T) {
 		}
 		return nil
 	})()
-	tap := startTap(t, "a", "-for", "300ms", "-n", "1000")
+	tap := startTap(t, where, "a", "-for", "1s", "-n", "1000")
 	tap.ends(worker.ExitOK, "without history")
 	if out := tap.out.String(); strings.Contains(out, "not delivered here") || strings.Contains(out, "\n1000  ") {
 		t.Errorf("it goes on after its time: …%s", out[max(0, len(out)-1000):])
@@ -135,30 +135,43 @@ func TestTapEndsWhileMessagesFlow(t *testing.T) {
 
 // It ends with its time, by a signal, and when it cannot hear any more.
 func TestTapEnds(t *testing.T) {
-	r, n := embedded.TestRedisProcess(t), embedded.TestNATS(t)
-	t.Setenv("REDIS_URL", r.URL())
-	t.Setenv("NATS_URL", n.URL())
+	t.Parallel()
+	n := embedded.TestNATS(t)
+	f := func(what string, test func(t *testing.T, r *embedded.Process)) {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			test(t, embedded.TestRedisProcess(t))
+		})
+	}
 	// For longer than Redis may be silent.
-	startTap(t, "a", "-for", (redisTapLimit+time.Second).String()).ends(worker.ExitOK, "nothing came")
-	tap := startTap(t, "a")
-	tap.cancel()
-	tap.ends(worker.ExitOK, "")
-	hop := embedded.TestProxy(t, r.Addr())
-	t.Setenv("REDIS_URL", "redis://"+hop.Addr())
-	tap = startTap(t, "a")
-	hop.Hang() // neither end notices
-	tap.ends(worker.ExitFailed, "the link to Redis was lost")
-	t.Setenv("REDIS_URL", r.URL())
-	tap = startTap(t, "a")
-	_ = r.Stop()
-	tap.ends(worker.ExitFailed, "the link to Redis was lost")
-	if code, _, errs := run(t.Context(), "", "tap", "a"); code != worker.ExitFailed || !strings.Contains(errs, "REDIS_URL") {
-		t.Errorf("without Redis: %d %s", code, errs)
-	}
-	t.Setenv("NATS_URL", "nats://127.0.0.1:1")
-	if code, _, errs := run(t.Context(), "", "tap", "a"); code != worker.ExitFailed || !strings.Contains(errs, "NATS_URL") {
-		t.Errorf("without NATS: %d %s", code, errs)
-	}
+	f("in time", func(t *testing.T, r *embedded.Process) {
+		startTap(t, at(r.URL(), n.URL()), "a", "-for", (redisTapLimit+time.Second).String()).ends(worker.ExitOK, "nothing came")
+	})
+	f("by a signal", func(t *testing.T, r *embedded.Process) {
+		tap := startTap(t, at(r.URL(), n.URL()), "a")
+		tap.cancel()
+		tap.ends(worker.ExitOK, "")
+	})
+	f("with a link that hangs", func(t *testing.T, r *embedded.Process) {
+		hop := embedded.TestProxy(t, r.Addr())
+		tap := startTap(t, at("redis://"+hop.Addr(), n.URL()), "a")
+		hop.Hang() // neither end notices
+		tap.ends(worker.ExitFailed, "the link to Redis was lost")
+	})
+	f("with Redis", func(t *testing.T, r *embedded.Process) {
+		where := at(r.URL(), n.URL())
+		tap := startTap(t, where, "a")
+		_ = r.Stop()
+		tap.ends(worker.ExitFailed, "the link to Redis was lost")
+		if code, _, errs := where.run(t.Context(), "", "tap", "a"); code != worker.ExitFailed || !strings.Contains(errs, "REDIS_URL") {
+			t.Errorf("without Redis: %d %s", code, errs)
+		}
+	})
+	f("without NATS", func(t *testing.T, r *embedded.Process) {
+		if code, _, errs := at(r.URL(), "nats://"+unused).run(t.Context(), "", "tap", "a"); code != worker.ExitFailed || !strings.Contains(errs, "NATS_URL") {
+			t.Errorf("%d %s", code, errs)
+		}
+	})
 }
 
 // What the stream answers while it has no leader is not "it is not there"; and it is

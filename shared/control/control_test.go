@@ -16,7 +16,10 @@ import (
 	"sluice/shared/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	embedded.TestsAtOnce(8)
+	goleak.VerifyTestMain(m)
+}
 
 const wait = 20 * time.Second
 
@@ -115,6 +118,7 @@ func echo(t *testing.T, n *node, complete bool, from, missing []string) {
 // All nodes answer, whoever asks; one that does not is known by its name; one that
 // leaves is not waited for.
 func TestAsk(t *testing.T) {
+	t.Parallel()
 	url := embedded.TestNATS(t).URL()
 	a, b := start(t, url, "a"), start(t, url, "b")
 	publisher := start(t, url, "") // asks, and is none of them
@@ -154,6 +158,7 @@ func TestAsk(t *testing.T) {
 
 // Who leaves while it is asked is not missing.
 func TestAskLeaving(t *testing.T) {
+	t.Parallel()
 	url := embedded.TestNATS(t).URL()
 	a, b := start(t, url, "a"), start(t, url, "b")
 	know(t, 2, a, b)
@@ -163,6 +168,7 @@ func TestAskLeaving(t *testing.T) {
 
 // Without NATS nobody is asked; when it is back all know each other again.
 func TestAskAway(t *testing.T) {
+	t.Parallel()
 	server := embedded.TestNATS(t)
 	a, b := start(t, server.URL(), "a"), start(t, server.URL(), "b")
 	know(t, 2, a, b)
@@ -191,6 +197,7 @@ func TestAskAway(t *testing.T) {
 // A node that comes back after it has forgotten the others does not take itself for the
 // only one, though they know it still, and so would not greet it.
 func TestForgotten(t *testing.T) {
+	t.Parallel()
 	server := embedded.TestNATS(t)
 	hop := embedded.TestProxy(t, server.Addr())
 	a, b := start(t, "nats://"+hop.Addr(), "a"), start(t, server.URL(), "b")
@@ -213,6 +220,7 @@ func TestForgotten(t *testing.T) {
 
 // Where no node is, nobody waits for answers.
 func TestAskNobody(t *testing.T) {
+	t.Parallel()
 	a := start(t, embedded.TestNATS(t).URL(), "")
 	embedded.Eventually(t, "it knows that nobody is there", wait, a.peers.nobody)
 	if got, err := a.Ask(t.Context(), "echo", nil); err != nil || got.Complete || a.Asked.Load() != 0 {
@@ -222,6 +230,7 @@ func TestAskNobody(t *testing.T) {
 
 // Questions are bounded, in size and in number, and none is left over.
 func TestAskBounded(t *testing.T) {
+	t.Parallel()
 	a := start(t, embedded.TestNATS(t).URL(), "a")
 	know(t, 1, a)
 	if _, err := a.Ask(t.Context(), "echo", make([]byte, wire.MaxControl)); err == nil {

@@ -26,10 +26,11 @@ func TestNATSCluster(tb testing.TB, n int, args ...string) *NATSCluster {
 	tb.Helper()
 	var routes []string
 	for range n {
-		port, err := freePort()
+		port, release, err := holdPort()
 		if err != nil {
 			tb.Fatal(err)
 		}
+		tb.Cleanup(release)
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", port))
 	}
 	c := &NATSCluster{}

@@ -7,7 +7,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	TestsAtOnce(8)
+	goleak.VerifyTestMain(m)
+}
 
 const wait = 10 * time.Second
 

@@ -40,7 +40,8 @@ type NATSOptions struct {
 type NATS struct {
 	o       NATSOptions
 	tempDir string // to be removed by Shutdown
-	addr    string // after the first start with the real port
+	addr    string // with the real port
+	letGo   func() // of the port, if it was chosen here; it stays ours after Stop
 	srv     *server.Server
 }
 
@@ -50,7 +51,7 @@ func StartNATS(o NATSOptions) (*NATS, error) {
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:-1"
 	}
-	n := &NATS{o: o, addr: o.Addr}
+	n := &NATS{o: o, addr: o.Addr, letGo: func() {}}
 	if o.StoreDir == "" {
 		dir, err := os.MkdirTemp("", "sluice-nats-")
 		if err != nil {
@@ -58,7 +59,12 @@ func StartNATS(o NATSOptions) (*NATS, error) {
 		}
 		n.tempDir, n.o.StoreDir = dir, dir
 	}
-	if err := n.start(); err != nil {
+	err := n.choosePort()
+	if err == nil {
+		err = n.start()
+	}
+	if err != nil {
+		n.letGo()
 		_ = n.removeTemp()
 		return nil, fmt.Errorf("embedded nats: %w", err)
 	}
@@ -99,7 +105,9 @@ func (n *NATS) Restart() error {
 
 // Shutdown is Stop; then it removes the temporary directory, if there is one.
 func (n *NATS) Shutdown() error {
-	return errors.Join(n.Stop(), n.removeTemp())
+	err := n.Stop()
+	n.letGo()
+	return errors.Join(err, n.removeTemp())
 }
 
 func (n *NATS) removeTemp() error {
@@ -109,14 +117,38 @@ func (n *NATS) removeTemp() error {
 	return os.RemoveAll(n.tempDir)
 }
 
-func (n *NATS) start() error {
-	host, portText, err := net.SplitHostPort(n.addr)
-	if err != nil {
+// choosePort makes a free port of -1 and 0, on loopback one that is held.
+func (n *NATS) choosePort() error {
+	host, port, err := n.hostPort()
+	if err != nil || port > 0 {
 		return err
 	}
-	port, err := strconv.Atoi(portText)
+	if host != "127.0.0.1" {
+		return nil // the server's choice
+	}
+	if port, n.letGo, err = holdPort(); err != nil {
+		n.letGo = func() {}
+		return err
+	}
+	n.addr = net.JoinHostPort(host, strconv.Itoa(port))
+	return nil
+}
+
+func (n *NATS) hostPort() (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(n.addr)
 	if err != nil {
-		return fmt.Errorf("address %s: %w", n.addr, err)
+		return "", 0, err
+	}
+	if port, err = strconv.Atoi(text); err != nil {
+		return "", 0, fmt.Errorf("address %s: %w", n.addr, err)
+	}
+	return host, port, nil
+}
+
+func (n *NATS) start() error {
+	host, port, err := n.hostPort()
+	if err != nil {
+		return err
 	}
 	if port > 0 {
 		// The server would find out last, after JetStream's recovery, and say so

@@ -23,6 +23,7 @@ type Process struct {
 	name, path, scheme string
 	label              string // what the server calls itself, if it has a name
 	port               int
+	letGo              func() // of the port, which stays ours while the server is stopped
 	args               func(port int) []string
 	// ready asks the server at addr for a sign that it is the one with this pid,
 	// and not somebody else's that took the port.
@@ -85,18 +86,19 @@ func (p *Process) Restart() error {
 	return p.start(context.Background())
 }
 
-// launch starts p on a free port. Between its choice and its use another
-// program may take it, so there are three tries.
+// launch starts p on a free port. Where it cannot be held, another program may take it
+// between its choice and its use, so there are three tries.
 func (p *Process) launch(ctx context.Context) (*Process, error) {
 	p.out = &tail{max: 256 << 10}
 	var err error
 	for range 3 {
-		if p.port, err = freePort(); err != nil {
+		if p.port, p.letGo, err = holdPort(); err != nil {
 			return nil, err
 		}
 		if err = p.start(ctx); err == nil {
 			return p, nil
 		}
+		p.letGo()
 		if ctx.Err() != nil {
 			break
 		}
@@ -127,13 +129,4 @@ func (p *Process) start(ctx context.Context) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

@@ -54,6 +54,7 @@ func TestRedisProcessLife(t *testing.T) {
 
 // A process that does not obey SIGTERM, here because it is suspended.
 func TestStopKillsWhatDoesNotObey(t *testing.T) {
+	t.Parallel()
 	p := TestRedisProcess(t)
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -65,6 +66,7 @@ func TestStopKillsWhatDoesNotObey(t *testing.T) {
 }
 
 func TestProcessThatDoesNotStart(t *testing.T) {
+	t.Parallel()
 	NeedProgram(t, "redis-server")
 	// Ends at once, which nobody waits out.
 	_, err := StartRedisProcess(t.Context(), t.TempDir(), "--nonsense", "1")
@@ -194,4 +196,24 @@ func TestDieWithParent(t *testing.T) {
 		}
 	})
 	eventually(t, "the grandchild is gone", gone)
+}
+
+// A stopped server's port is nobody else's: tests beside each other take hundreds.
+func TestPortIsHeld(t *testing.T) {
+	NeedLinux(t, "nothing else holds a port")
+	n := TestNATS(t)
+	must(t, n.Stop())
+	if c, err := net.Dial("tcp", n.Addr()); err == nil {
+		c.Close()
+		t.Error("somebody answers at a port that is only held")
+	}
+	for range 20_000 { // more than there are ports to get
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		l.Close()
+		if l.Addr().String() == n.Addr() {
+			t.Fatal("somebody else has got the port")
+		}
+	}
+	must(t, n.Restart())
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -51,14 +52,14 @@ func startRedis(ctx context.Context, args func(port int) []string) (*Process, er
 
 // withSecondPort gives args another free port for each first one, the same after
 // Restart.
-func withSecondPort(args func(port, second int) []string) func(port int) []string {
+func withSecondPort(tb testing.TB, args func(port, second int) []string) func(port int) []string {
 	seconds := map[int]int{}
 	return func(port int) []string {
 		if seconds[port] == 0 {
-			var err error
-			if seconds[port], err = freePort(); err != nil {
-				seconds[port] = -1 // redis-server refuses it; 0 would be a default
-			}
+			second, release, err := holdPort()
+			must(tb, err)
+			tb.Cleanup(release)
+			seconds[port] = second
 		}
 		return args(port, seconds[port])
 	}

@@ -150,6 +150,7 @@ func TestWhereMiniredisIsNotRedis(t *testing.T) {
 
 // A stuck subscriber stops miniredis; it must not stop Close.
 func TestRedisCloseWithAStuckSubscriber(t *testing.T) {
+	t.Parallel()
 	r, err := StartRedis("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

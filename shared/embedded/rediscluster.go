@@ -45,7 +45,7 @@ func TestRedisCluster(tb testing.TB, masters int, args ...string) *RedisCluster 
 func (c *RedisCluster) start(tb testing.TB, args []string) *Process {
 	tb.Helper()
 	dir, bus := tb.TempDir(), 0
-	p, err := startRedis(tb.Context(), withSecondPort(func(port, second int) []string {
+	p, err := startRedis(tb.Context(), withSecondPort(tb, func(port, second int) []string {
 		bus = second // the default, port+10000, need not be free nor a port
 		return append(append(redisArgs(port, dir), "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
 			"--cluster-port", strconv.Itoa(bus), "--cluster-announce-ip", "127.0.0.1", "--repl-diskless-sync-delay", "0"), args...)

@@ -2,8 +2,11 @@ package embedded
 
 import (
 	"context"
+	"flag"
+	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +19,7 @@ import (
 type RedisServer interface {
 	Addr() string
 	URL() string
-	Stop() error    // the port stays reserved for Restart only by luck
+	Stop() error    // the port stays reserved for Restart, elsewhere than on Linux by luck
 	Restart() error // on the same port
 }
 
@@ -49,6 +52,16 @@ func missing(tb testing.TB, name string) {
 	tb.Skipf("needs the program %s", name)
 }
 
+// TestAddr returns an address at which nobody listens. As long as the test runs it is
+// nobody else's, except by luck elsewhere than on Linux, and the test may listen there.
+func TestAddr(tb testing.TB) string {
+	tb.Helper()
+	port, release, err := holdPort()
+	must(tb, err)
+	tb.Cleanup(release)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
 // TestRedis starts a Redis for the test: the real program where there is one,
 // miniredis otherwise, which is a failure where CI=true. It ends with the test,
 // and a failed test shows its output.
@@ -61,10 +74,8 @@ func TestRedis(tb testing.TB) RedisServer {
 		missing(tb, "redis-server")
 	}
 	tb.Log("no redis-server: using miniredis")
-	r, err := StartRedis("127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
+	r, err := StartRedis(TestAddr(tb))
+	must(tb, err)
 	tb.Cleanup(r.Close)
 	return r
 }
@@ -168,6 +179,7 @@ func ended(tb testing.TB, p *Process, err error) *Process {
 		if err := p.Kill(); err != nil {
 			tb.Error(err)
 		}
+		p.letGo()
 		if tb.Failed() {
 			tb.Logf("last lines of %s:\n%s", p.name, lastLines(p.Output(), 30))
 		}
@@ -180,4 +192,18 @@ func ended(tb testing.TB, p *Process, err error) *Process {
 func lastLines(text string, n int) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// TestsAtOnce sets how many parallel tests of a package run at once, for TestMain: most
+// of ours wait, and the default, one for each processor, would let the processors wait
+// too. A -parallel on the command line counts more.
+func TestsAtOnce(n int) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", strconv.Itoa(n)); err != nil {
+			panic(err)
+		}
+	}
 }

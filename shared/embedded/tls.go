@@ -36,7 +36,7 @@ func TestRedisTLS(tb testing.TB, args ...string) *RedisTLS {
 	a := TestAuthority(tb)
 	cert, key := a.Issue(tb, "localhost")
 	r := &RedisTLS{Authority: a, CAFile: a.File}
-	p, err := startRedis(tb.Context(), withSecondPort(func(port, second int) []string {
+	p, err := startRedis(tb.Context(), withSecondPort(tb, func(port, second int) []string {
 		r.tlsPort = second
 		return append(append(redisArgs(port, dir), "--tls-port", strconv.Itoa(second), "--tls-auth-clients", "no",
 			"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", r.CAFile), args...)

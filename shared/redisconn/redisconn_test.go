@@ -11,9 +11,12 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
+
+	"sluice/shared/embedded"
 )
 
 func TestMain(m *testing.M) {
+	embedded.TestsAtOnce(8)
 	// After many failed dials go-redis tries on by itself, and hears of Close only
 	// when it has slept for a second.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))

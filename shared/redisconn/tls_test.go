@@ -44,6 +44,7 @@ func TestTLS(t *testing.T) {
 // REDIS_CA is who is believed, REDIS_CERT is shown to a server that wants it, as they
 // are at the time of a connection.
 func TestTLSFiles(t *testing.T) {
+	t.Parallel()
 	r := embedded.TestRedisTLS(t, "--tls-auth-clients", "yes")
 	stranger := embedded.TestAuthority(t)
 	cert, key := r.Authority.Issue(t, "bridge")

@@ -19,13 +19,10 @@ func eventually(t *testing.T, what string, f func() bool) {
 }
 
 func TestWaitUntilRedisIsUp(t *testing.T) {
+	t.Parallel()
 	srv := miniredis.NewMiniRedis()
-	if err := srv.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer srv.Close()
-	c := open(t, "redis://"+srv.Addr())
-	srv.Close() // keeps its port for Restart
+	addr := embedded.TestAddr(t)
+	c := open(t, "redis://"+addr)
 
 	var out embedded.Lines
 	log := out.Logger(slog.LevelInfo)
@@ -35,9 +32,10 @@ func TestWaitUntilRedisIsUp(t *testing.T) {
 	go func() { done <- Wait(ctx, c, log) }()
 	eventually(t, "says that it waits, and why", func() bool { return out.Count("refused") == 1 })
 
-	if err := srv.Restart(); err != nil {
+	if err := srv.StartAddr(addr); err != nil {
 		t.Fatal(err)
 	}
+	defer srv.Close()
 	srv.SetError("LOADING Redis is loading the dataset in memory")
 	eventually(t, "says that the reason is another one", func() bool { return out.Count("LOADING") == 1 })
 	srv.SetError("")
@@ -53,9 +51,8 @@ func TestWaitUntilRedisIsUp(t *testing.T) {
 }
 
 func TestWaitEnds(t *testing.T) {
-	srv := miniredis.RunT(t)
-	c := open(t, "redis://"+srv.Addr())
-	srv.Close()
+	t.Parallel()
+	c := open(t, "redis://"+embedded.TestAddr(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond) // several pings
 	defer cancel()
 	var out embedded.Lines
