@@ -3,6 +3,7 @@ package ssenode
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -33,10 +34,15 @@ func TestMain(m *testing.M) {
 // wait bounds every wait of these tests; only a hang reaches it.
 const wait = 30 * time.Second
 
-// eachEngine runs the test on every engine that this system has.
+// engines are all that this system has.
+var engines = []string{"auto", "portable"}
+
+// eachEngine runs the test on all engines.
 func eachEngine(t *testing.T, f func(t *testing.T, engine string)) {
-	for _, name := range []string{"auto", "portable"} {
-		t.Run(name, func(t *testing.T) { f(t, name) })
+	for _, name := range engines {
+		t.Run(name, func(t *testing.T) {
+			f(t, name)
+		})
 	}
 }
 
@@ -57,7 +63,7 @@ type upstream struct {
 
 func newUpstream(t testing.TB) *upstream {
 	t.Helper()
-	server, err := embedded.StartNATS(embedded.NATSOptions{})
+	server, err := embedded.StartNATS(embedded.NATSOptions{Addr: fmt.Sprint("127.0.0.1:", ownPort(t))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,6 +224,8 @@ func startNodeUnready(t testing.TB, u *upstream, change func(*Config)) *Node {
 	cfg.SSENode.Name = "n1"
 	cfg.SSENode.Linger = 300 * time.Millisecond
 	cfg.SSENode.DrainDelay, cfg.SSENode.DrainTime = 0, 0
+	// However slow the machine is, nobody is stuck, and nothing too old, by chance.
+	cfg.SSENode.StuckAfter, cfg.SSENode.RingAge = 20*wait, 20*wait
 	if change != nil {
 		change(&cfg)
 	}

@@ -215,11 +215,15 @@ func TestPriorityModel(t *testing.T) {
 			}
 			var lacking []string // filled when it is about to fail
 			t.Cleanup(func() {
-				if t.Failed() {
-					t.Log(lacking)
+				if !t.Failed() {
+					return
+				}
+				t.Log(lacking)
+				for k, w := range all {
+					t.Logf("client %d was told that it lost %v", k, w.lost)
 				}
 			})
-			embedded.EventuallyEvery(t, "all clients have everything", 4*wait, 20*time.Millisecond, func() bool {
+			embedded.EventuallyEvery(t, "all clients have everything", 4*wait, 100*time.Millisecond, func() bool {
 				lacking = lacking[:0]
 				for k, w := range all {
 					if list := w.missing(seqs); len(list) > 0 {

@@ -106,8 +106,12 @@ func routes(t testing.TB, text string) route.Table {
 // on: the client goes by numbers, or replays from the stream.
 func eachWay(t *testing.T, f func(t *testing.T, engine string, ring int64, replays bool)) {
 	eachEngine(t, func(t *testing.T, engine string) {
-		t.Run("ring", func(t *testing.T) { f(t, engine, 4<<20, false) })
-		t.Run("stream", func(t *testing.T) { f(t, engine, 32<<10, true) })
+		t.Run("ring", func(t *testing.T) {
+			f(t, engine, 4<<20, false)
+		})
+		t.Run("stream", func(t *testing.T) {
+			f(t, engine, 32<<10, true)
+		})
 	})
 }
 
