@@ -69,6 +69,12 @@ func TestRefresh(t *testing.T) {
 		if got.status != 200 || got.body != `{"success":true,"connections":2}`+"\n" || got.header.Get("Access-Control-Allow-Origin") != "*" {
 			t.Fatalf("refresh: %+v", got)
 		}
+		// One without an end keeps a stream for ever, and one with an end again not.
+		s3 := open(t, a, "/events?channel=x&clientId=anna.ever"+query(hs(t, "exp", nil)))
+		if got := post(t, b, "/refresh", refreshBody("anna.ever", hs(t, "exp", in(3*time.Second)))); got.status != 200 {
+			t.Fatalf("refresh: %+v", got)
+		}
+		ends(t, s3)
 		ends(t, other)
 		until(t, "one is closed", func() bool { return b.stats.closes[tokenExpired].Load() == 1 })
 		if a.stats.open() != 1 || b.stats.open() != 1 {
@@ -95,12 +101,6 @@ func TestRefresh(t *testing.T) {
 		}
 		ends(t, s1)
 		ends(t, s2)
-		// One without an end keeps it for ever, and one with an end again not.
-		s3 := open(t, a, "/events?channel=x&clientId=anna.tab"+query(hs(t, "exp", nil)))
-		if got := post(t, b, "/refresh", refreshBody("anna.tab", hs(t, "exp", in(3*time.Second)))); got.status != 200 {
-			t.Fatalf("refresh: %+v", got)
-		}
-		ends(t, s3)
 		if got := b.stats.refreshed.Load(); got != 3 {
 			t.Errorf("counted: %d refreshed by b, want 3", got)
 		}
