@@ -24,6 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	embedded.TestsAtOnce(atOnce)
 	goleak.VerifyTestMain(m,
 		// fasthttp's clock runs as long as the process, and its worker pool looks
 		// every ten seconds whether it was stopped.
@@ -37,10 +38,11 @@ const wait = 30 * time.Second
 // engines are all that this system has.
 var engines = []string{"auto", "portable"}
 
-// eachEngine runs the test on all engines.
+// eachEngine runs the test on all engines at once.
 func eachEngine(t *testing.T, f func(t *testing.T, engine string)) {
 	for _, name := range engines {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f(t, name)
 		})
 	}

@@ -167,7 +167,8 @@ func TestPriorityModel(t *testing.T) {
 		stays bool
 	}
 	for _, v := range []variant{{8 << 10, false}, {100 << 10, false}, {4 << 20, false}, {4 << 20, true}} {
-		t.Run(fmt.Sprint(v), func(t *testing.T) {
+		t.Run(fmt.Sprint(v), func(t *testing.T) { // beside each other, and no others: it needs the processors
+			t.Parallel()
 			u := newUpstream(t)
 			n := startNode(t, u, func(c *Config) {
 				c.SSENode.RingBytes, c.SSENode.BehindAfter = v.ring, 300*time.Millisecond

@@ -100,6 +100,7 @@ func joinUnlearned(t testing.TB, n *Node, query, id, fresh string) (topic *topic
 // and still to come for another one that it has. They are given in one order,
 // or an id would vouch for what has not been given.
 func TestReplayAheadOfTheNode(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	other := open(t, n, "/events?channel=known")
@@ -121,6 +122,7 @@ func TestReplayAheadOfTheNode(t *testing.T) {
 
 // A topic is not begun on while a pulse vouches for more than is known of it.
 func TestLearnedBeforeThePulse(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	a, goOn := joinUnlearned(t, n, "channel=a", "", "a")
@@ -148,6 +150,7 @@ func TestLearnedBeforeThePulse(t *testing.T) {
 // A gap mark that comes while a client is about to be taken over by its loop is
 // told to it.
 func TestMarkWhileJoining(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a")
@@ -168,6 +171,7 @@ func TestMarkWhileJoining(t *testing.T) {
 // A poll that ends before its history is there answers with the position that it
 // was given, not with the node's.
 func TestPollEndsBeforeItsHistory(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	before := u.publish("a", "0")
@@ -204,6 +208,7 @@ func TestAdvance(t *testing.T) {
 // When the connection to NATS is made anew in the middle of an answer, only the
 // rest of it comes. That must not be taken for all.
 func TestTornAnswer(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	h := newHistory(u.nc, wire.Stream{Name: "TORN", Prefix: "sluice"})
 	answer := func(parts ...[2]int) {
@@ -247,6 +252,7 @@ func TestTornAnswer(t *testing.T) {
 // The stream began anew and has grown past the ids of before: none of them is
 // taken for one of now, by whichever node.
 func TestOldIDsAfterTheStreamHasGrown(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a&pattern=b:*")
@@ -287,6 +293,7 @@ func TestOldIDsAfterTheStreamHasGrown(t *testing.T) {
 // Who connects to a node that does not know the stream yet is not given its
 // past, but told that there was something.
 func TestConnectedBeforeTheStreamWasFound(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	u.publish("a", "of before")
 	u.stop()
@@ -306,6 +313,7 @@ func TestConnectedBeforeTheStreamWasFound(t *testing.T) {
 // channels also of what no pulse has vouched for yet, on any other up to the
 // last pulse.
 func TestIDsInAReplay(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	here := startNode(t, u, nil)
 	other := open(t, here, "/events?channel=a&channel=b")
@@ -336,6 +344,7 @@ func TestIDsInAReplay(t *testing.T) {
 // A hole in one channel of a pattern: what was given of the others does not come
 // again.
 func TestHoleInAPattern(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?pattern=x:*&channel=y")
@@ -362,6 +371,7 @@ func TestHoleInAPattern(t *testing.T) {
 // What was kept of a channel whose clients left before its place was known is
 // not counted for ever.
 func TestEarlyMessagesAreForgotten(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.Linger = 0 })
 	_, goOn := joinUnlearned(t, n, "channel=a", "", "a")
@@ -394,6 +404,7 @@ func TestEarlyMessagesAreForgotten(t *testing.T) {
 // Events without history that come while a pattern's place in the stream is being
 // learned, the first time or again, are neither lost nor told as lost.
 func TestLiveWhileLearning(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	table, err := route.Parse("x:live history=off")
 	if err != nil {

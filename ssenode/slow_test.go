@@ -41,6 +41,7 @@ func unread(t *testing.T, n *Node, path string, window int) net.Conn {
 // more than a ring, and when cathy reads again she sees everything in order up
 // to a gap that she is told of, and goes on after it.
 func TestFrozenClientIsToldOfItsGap(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) {
@@ -124,6 +125,7 @@ func afterHead(t *testing.T, c net.Conn) io.Reader {
 
 // A client that takes nothing for longer than the limit is closed.
 func TestStuckClientIsClosed(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine; c.SSENode.StuckAfter = 2 * time.Second })
@@ -349,6 +351,7 @@ func checkCrawl(t *testing.T, from io.Reader, c net.Conn, first, end int) {
 // What is initial is not copied for a client that takes nothing of it, and comes whole
 // when it does.
 func TestInitialOfASlowClient(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.Loops = 1 })
 	pad := strings.Repeat("x", 4000)
@@ -393,6 +396,7 @@ func TestInitialOfASlowClient(t *testing.T) {
 
 // A poll gets the newest of what is initial.
 func TestInitialOfAPollIsBounded(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	pad := strings.Repeat("x", 40000)

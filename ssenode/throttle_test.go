@@ -11,6 +11,7 @@ import (
 
 // throttle=: the first at once, then at most one in the time, the latest.
 func TestThrottle(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		// All that is published in one go has to fit into the time.
@@ -102,6 +103,7 @@ func beginAnew(t *testing.T, n *Node, subjects ...string) (learn func()) {
 // What is held back when its topic is begun anew is not lost, nor comes twice what
 // was given before, also when nothing newer comes.
 func TestHeldBackWhenBegunAnew(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := throttling(t, u, "1h", nil)
 	s := open(t, n, "/events?channel=board:1")
@@ -135,6 +137,7 @@ func TestHeldBackWhenBegunAnew(t *testing.T) {
 
 // While an event is held back no heartbeat vouches for it, whatever pulses say.
 func TestHeartbeatsWhileHeldBack(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := throttling(t, u, "1h", func(c *Config) { c.SSENode.Heartbeat = 250 * time.Millisecond })
 	s := open(t, n, "/events?channel=board:1")
@@ -163,10 +166,13 @@ func TestHeartbeatsWhileHeldBack(t *testing.T) {
 // What is held back of one channel is not lost either when another one is begun anew
 // and the client goes by sequences for a while.
 func TestHeldBackWhileReplaying(t *testing.T) {
+	t.Parallel()
 	t.Run("in the ring", func(t *testing.T) {
+		t.Parallel()
 		heldBackWhileReplaying(t, false)
 	})
 	t.Run("evicted", func(t *testing.T) {
+		t.Parallel()
 		heldBackWhileReplaying(t, true)
 	})
 }
@@ -214,6 +220,7 @@ func heldBackWhileReplaying(t *testing.T, evicted bool) {
 // A client that is behind goes by numbers, and by number what was held back comes
 // after what is newer: nothing before it vouches for it.
 func TestHeldBackBehind(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := throttling(t, u, "500ms", nil)
 	other := open(t, n, "/events?channel=a&channel=board:1")
