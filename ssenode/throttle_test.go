@@ -25,10 +25,7 @@ func TestThrottle(t *testing.T) {
 		wild := open(t, n, "/events?pattern=board:*")
 		settle(t, n)
 		first := u.publish("board:1", "1")
-		last := first
-		for i := 2; i <= 20; i++ {
-			last = u.publish("board:1", fmt.Sprint(i))
-		}
+		last := u.burst("board:1", numbers(2, 20)...)
 		u.publish("board:2", "of another channel")
 		chat := u.publish("chat", "hello")
 		if ev := want(t, s, "", "1"); ev.ID != idOf(first) {
@@ -65,6 +62,24 @@ func TestThrottle(t *testing.T) {
 		}
 		wants(t, l, "0", "4")
 	})
+}
+
+// burst publishes without waiting for each to be stored, and returns the last sequence.
+func (u *upstream) burst(name string, payloads ...string) (last uint64) {
+	u.t.Helper()
+	u.mu.Lock() // no pulse comes between
+	defer u.mu.Unlock()
+	sub, n := subject(u.t, name), len(payloads)-1
+	for _, payload := range payloads[:n] {
+		if err := u.nc.Publish(u.names.Log()+sub, []byte(payload)); err != nil {
+			u.t.Fatal(err)
+		}
+	}
+	last = u.put(sub, []byte(payloads[n]))
+	for i := range payloads {
+		u.digest.Add(sub, last-uint64(n-i))
+	}
+	return last
 }
 
 // throttling starts a node that holds back what follows within the time.

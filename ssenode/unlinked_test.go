@@ -12,7 +12,6 @@ import (
 // have everything, those that come back and those that are new. deploy/kubernetes leaves
 // such nodes in their Service, as a balancer without nodes would answer 503.
 func TestClientsThatComeWithoutNATS(t *testing.T) {
-	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		link := embedded.TestProxy(t, u.server.Addr())
