@@ -507,7 +507,6 @@ func (n *Node) sessionsOf(name string) (count int) {
 // there, also when it goes on from the stream and has no position of late; one that
 // leaves before keeps nothing.
 func TestSubscribeBehind(t *testing.T) {
-	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.RingBytes, c.SSENode.Linger = 4<<10, 20*time.Millisecond })
 	acquainted(t, n)
