@@ -100,6 +100,7 @@ func guarded(t testing.TB, u *upstream, change func(*Settings)) *Node {
 
 // Every kind of token and request has its answer.
 func TestAccess(t *testing.T) {
+	t.Parallel()
 	n := guarded(t, newUpstream(t), nil)
 	good := hs(t)
 	count := 0
@@ -324,6 +325,7 @@ func TestAccess(t *testing.T) {
 // Without a key everything is open, tokens are not looked at, and claims are not
 // to be had.
 func TestAccessOpen(t *testing.T) {
+	t.Parallel()
 	n := startNode(t, newUpstream(t), func(c *Config) {
 		if err := c.SSENode.Endpoints.Decode("/mine=user:{claim.sub}"); err != nil {
 			t.Fatal(err)
@@ -343,6 +345,7 @@ func TestAccessOpen(t *testing.T) {
 // A resume reads with the token that came with it: neither the position nor the
 // connection before it opens a channel.
 func TestAccessReplay(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := guarded(t, u, nil)
 	both, one := hs(t, "channels", []string{"a", "b"}), hs(t, "channels", []string{"a"})

@@ -41,6 +41,7 @@ func all(l *loop) []*session { return slices.Concat(l.sessions.lists...) }
 // Ten thousand clients who came at once do not leave at once: each has a time of its
 // own, a fifth off the limit at most, and no tick closes many.
 func TestMaxAgeSpreads(t *testing.T) {
+	t.Parallel()
 	for _, maxAge := range []time.Duration{time.Second, 10 * time.Second, time.Hour} {
 		const clients = 10_000
 		l, _ := newOld(clients, maxAge)
@@ -103,9 +104,11 @@ func TestMaxAgeWaitsForThrottle(t *testing.T) {
 // The last words have the newest position, also of a stream that has had but its first
 // one, and nothing else: it does not fall out of a history that others fill.
 func TestLastWordsHaveThePosition(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, name string) {
 		for _, how := range []string{"max-age", "drain"} {
 			t.Run(how, func(t *testing.T) {
+				t.Parallel()
 				u := newUpstream(t)
 				cfg := worker.Default[Config]()
 				cfg.NATS.URL = u.server.URL()
@@ -155,6 +158,7 @@ func TestLastWordsHaveThePosition(t *testing.T) {
 // Old streams end, told when to come back and from where, and who does so misses
 // nothing and gets nothing twice. A poll is left alone.
 func TestMaxAge(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, name string) {
 		const maxAge = time.Second
 		u := newUpstream(t)
@@ -236,6 +240,7 @@ func TestMaxAge(t *testing.T) {
 
 // A client that is behind is left alone until it has caught up.
 func TestMaxAgeWaitsForWhoIsBehind(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, name string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine, c.SSENode.MaxAge = name, time.Hour })

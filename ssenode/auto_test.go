@@ -34,6 +34,7 @@ func connectedTo(t *testing.T, n *Node, path string) string {
 }
 
 func TestAutoChannels(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	auto := func(c *Config) {
 		if err := c.SSENode.AutoChannels.Decode("sse:broadcast, sse:channel:{clientId}, sse:group:{claim.groups}"); err != nil {
@@ -78,6 +79,7 @@ func TestAutoChannels(t *testing.T) {
 
 // What comes on them reaches those whom it is for.
 func TestAutoChannelsDeliver(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		if err := c.SSENode.AutoChannels.Decode("sse:broadcast,sse:channel:{clientId}"); err != nil {

@@ -12,6 +12,7 @@ import (
 // Nodes refresh and revoke with the rights that deploy/nats/nats.conf gives them, and
 // nothing is forbidden to them on the way.
 func TestControlRights(t *testing.T) {
+	t.Parallel()
 	g := embedded.TestGuardedNATS(t, natsRights, nil)
 	u := upstreamAt(t, g.As("test"), pulseEvery)
 	u.bucket()

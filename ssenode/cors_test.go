@@ -8,6 +8,7 @@ import (
 
 // What pages of other origins may see, by the setting.
 func TestCORS(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	type answer struct{ origin, credentials, vary string }
 	all := answer{"*", "", ""}
@@ -77,6 +78,7 @@ func TestCORS(t *testing.T) {
 // A page of another origin cannot open the stream of a user who is signed in by
 // cookie, unless it is one that may.
 func TestForeignPages(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	open := guarded(t, u, nil)
 	strict := guarded(t, u, func(s *Settings) {

@@ -58,6 +58,7 @@ func conditional(u *upstream, round string, names ...string) (forRole func(role 
 // Whatever way an event comes, only clients get it for whom its criteria hold: live,
 // with others in one write, in a replay, as an initial one, and without history.
 func TestCriteria(t *testing.T) {
+	t.Parallel()
 	table, err := route.Parse("live:> history=off")
 	if err != nil {
 		t.Fatal(err)
@@ -132,6 +133,7 @@ func TestCriteria(t *testing.T) {
 
 // It is the same for a channel that a live stream has taken.
 func TestCriteriaAfterSubscribe(t *testing.T) {
+	t.Parallel()
 	u, a, b := pairOpen(t, nil)
 	admin, user := open(t, a, "/events?channel=x&clientId=me&role=admin"), open(t, b, "/events?channel=x&clientId=me&role=user")
 	changes(t, a, "subscribe", "me", "a", 2)
@@ -146,6 +148,7 @@ func TestCriteriaAfterSubscribe(t *testing.T) {
 
 // A client that cannot keep up gets no more than others do.
 func TestCriteriaOfASlowClient(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a&role=user")
@@ -164,6 +167,7 @@ func TestCriteriaOfASlowClient(t *testing.T) {
 
 // Criteria that cannot be read reach nobody; they are not in what anybody gets.
 func TestBadCriteria(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a&role=admin")
@@ -181,6 +185,7 @@ func TestBadCriteria(t *testing.T) {
 
 // Attributes are of the token where there is one, whatever the query says.
 func TestCriteriaAreOfTheToken(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.JWT.Secret = auth.NewSecret(testSecret) })
 	s := open(t, n, "/events?channel=a&role=admin&token="+hs(t, "channels", []string{"a"}, "role", []string{"user", "tester"}))

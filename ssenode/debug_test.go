@@ -20,6 +20,7 @@ import (
 // tokens are of, by channel. Tokens and payloads are not told, what claims say only if
 // it was asked for.
 func TestDebugClients(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u, a, b := pairOpen(t, func(c *Config) {
 			c.SSENode.Engine = engine
@@ -82,6 +83,7 @@ func TestDebugClients(t *testing.T) {
 
 // All are counted, as many listed as were asked for, or fit into a message of NATS.
 func TestDebugIsCut(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.Loops, c.SSENode.MaxHead = 1, 64<<10 })
 	path := "/events?channel=x"
@@ -107,6 +109,7 @@ func TestDebugIsCut(t *testing.T) {
 // Who was refused, and why, is remembered by the clientId that it came with; of its token
 // nothing is.
 func TestDebugRefusals(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		c.SSENode.JWT.Secret = auth.NewSecret(testSecret)
@@ -144,6 +147,7 @@ func TestDebugRefusals(t *testing.T) {
 
 // A poll is listed while it waits.
 func TestDebugPoll(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	done := make(chan struct{})
@@ -162,6 +166,7 @@ func TestDebugPoll(t *testing.T) {
 
 // Of a client that stopped reading it is told what the node has for it.
 func TestDebugBehind(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, engine string, ring int64, replays bool) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine, c.SSENode.RingBytes = engine, ring })
@@ -202,6 +207,7 @@ func TestDebugBehind(t *testing.T) {
 
 // Who was closed, and why, is remembered; of the last thousand.
 func TestDebugCloses(t *testing.T) {
+	t.Parallel()
 	_, a, b := pairOpen(t, nil)
 	open(t, a, "/events?channel=x&pattern=y:*&clientId=me").Close()
 	until(t, "it is gone", func() bool { return a.stats.open() == 0 })
@@ -261,6 +267,7 @@ func later(t testing.TB, n *Node) {
 
 // Why somebody did not get a message is told in one word, and in others.
 func TestDebugWhy(t *testing.T) {
+	t.Parallel()
 	u, a, b := pairOpen(t, func(c *Config) { c.Routes = routes(t, "board throttle=1h; off history=off; env format=envelope") })
 	early := u.publish("x", "before")
 	until(t, "it is verified", func() bool { return b.dispatch.head.Load() > early })
@@ -353,6 +360,7 @@ func TestDebugWhy(t *testing.T) {
 
 // What a client has skipped is told, while it is behind and afterwards.
 func TestDebugWhySkipped(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		c.SSENode.BehindAfter = 300 * time.Millisecond
@@ -395,6 +403,7 @@ func TestDebugWhySkipped(t *testing.T) {
 
 // Who may ask: this machine, but no page that is open in a browser on it; others by key.
 func TestDebugIsNotForAll(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		if err := c.SSENode.APIKeys.Decode(testKey); err != nil {
@@ -429,6 +438,7 @@ func TestDebugIsNotForAll(t *testing.T) {
 
 // A node that does not answer is named.
 func TestDebugIncomplete(t *testing.T) {
+	t.Parallel()
 	_, a, b := pairOpen(t, nil)
 	open(t, a, "/events?channel=x&clientId=me")
 	until(t, "it is there", func() bool { return a.stats.open() == 1 })

@@ -14,6 +14,7 @@ import (
 // the id of a later one. Wherever it is when that is found out, and wherever it comes to
 // later, it is told and gets the message; who came without an id is told nothing.
 func TestDoubt(t *testing.T) {
+	t.Parallel()
 	const path = "/events?channel=a&channel=b"
 	nothing := func(*upstream) {}
 	for name, x := range map[string]struct{ lost, find func(u *upstream) }{
@@ -24,6 +25,7 @@ func TestDoubt(t *testing.T) {
 		"by the chain": {nothing, func(u *upstream) { u.publish("a", "after") }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			u := newUpstream(t)
 			first, second := startNode(t, u, nil), startNode(t, u, nil)
 			stays := open(t, first, path)
@@ -108,6 +110,7 @@ func (u *upstream) losePulse() {
 
 // Of doubts that overlap the one counts that goes back furthest, whatever their order.
 func TestDoubtsOverlap(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	open(t, n, "/events?channel=a")
@@ -138,6 +141,7 @@ func TestDoubtsOverlap(t *testing.T) {
 
 // What is no doubt, or of another epoch, is refused or passed over.
 func TestNoDoubt(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	until(t, "the stream is known", func() bool { return n.dispatch.head.Load() > 9 })
@@ -166,6 +170,7 @@ func TestNoDoubt(t *testing.T) {
 // A node that begins, while pulses come, doubts nothing: it has given no ids, and what
 // pulses came while it looked at the stream are not lost.
 func TestStartDoubtsNothing(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	first := startNode(t, u, nil)
 	s := open(t, first, "/events?channel=a")
@@ -191,6 +196,7 @@ func TestStartDoubtsNothing(t *testing.T) {
 // A channel that a client has just begun gives no ids yet: what is missing of it casts no
 // doubt on those of other channels.
 func TestNewChannelsAreNotDoubted(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=b")
@@ -218,6 +224,7 @@ func TestNewChannelsAreNotDoubted(t *testing.T) {
 // A poll that was sent back gets all of what is doubted in one answer, however long: with
 // an id of the middle of it the next one would be sent back again, for ever.
 func TestDoubtedPollsGetOn(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a")

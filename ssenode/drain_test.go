@@ -37,6 +37,7 @@ func drainEvenly(t *testing.T, l *loop, drain time.Duration, f func(gone float64
 
 // Streams are closed evenly over the drain time, also when all are behind.
 func TestDrainSpreads(t *testing.T) {
+	t.Parallel()
 	for _, drain := range []time.Duration{engine.TickEvery, 1100 * time.Millisecond, 20 * time.Second, time.Minute} {
 		for _, behind := range []bool{false, true} {
 			l, _ := newOld(10_000, 0)
@@ -167,6 +168,7 @@ func TestClosesAreCountedFirst(t *testing.T) {
 // A node that is told to stop says so at once, and yet takes clients until the balancers
 // have seen it; then it takes none, and only then its streams end.
 func TestDrainInOrder(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	cfg := worker.Default[Config]()
 	cfg.NATS.URL, cfg.Admin.Addr, cfg.SSENode.Addr = u.server.URL(), "127.0.0.1:0", "127.0.0.1:0"

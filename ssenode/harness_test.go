@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv("CI") == "true" {
+		embedded.TestsAtOnce(1) // nothing hurries there, and the machines are slow
+	} else {
+		embedded.TestsAtOnce(atOnce)
+	}
 	goleak.VerifyTestMain(m,
 		// fasthttp's clock runs as long as the process, and its worker pool looks
 		// every ten seconds whether it was stopped.
@@ -33,10 +39,16 @@ func TestMain(m *testing.M) {
 // wait bounds every wait of these tests; only a hang reaches it.
 const wait = 30 * time.Second
 
-// eachEngine runs the test on every engine that this system has.
+// engines are all that this system has.
+var engines = []string{"auto", "portable"}
+
+// eachEngine runs the test on all engines at once.
 func eachEngine(t *testing.T, f func(t *testing.T, engine string)) {
-	for _, name := range []string{"auto", "portable"} {
-		t.Run(name, func(t *testing.T) { f(t, name) })
+	for _, name := range engines {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, name)
+		})
 	}
 }
 
@@ -218,6 +230,8 @@ func startNodeUnready(t testing.TB, u *upstream, change func(*Config)) *Node {
 	cfg.SSENode.Name = "n1"
 	cfg.SSENode.Linger = 300 * time.Millisecond
 	cfg.SSENode.DrainDelay, cfg.SSENode.DrainTime = 0, 0
+	// However slow the machine is, nobody is stuck, and nothing too old, by chance.
+	cfg.SSENode.StuckAfter, cfg.SSENode.RingAge = 20*wait, 20*wait
 	if change != nil {
 		change(&cfg)
 	}

@@ -8,6 +8,7 @@ import (
 // A client of quiet channels gets a position all the same, and a moving one: it
 // does not fall out of a history that others fill.
 func TestCursorHeartbeats(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine; c.SSENode.Heartbeat = 500 * time.Millisecond })
@@ -37,6 +38,7 @@ func TestCursorHeartbeats(t *testing.T) {
 
 // A heartbeat never moves a position back.
 func TestHeartbeatsKeepThePosition(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.Heartbeat = 250 * time.Millisecond })
 	s := open(t, n, "/events?channel=a")

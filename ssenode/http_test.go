@@ -32,6 +32,7 @@ func get(t *testing.T, method, url string) (*http.Response, string) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		c.SSENode.MaxChannels = 3
@@ -111,6 +112,7 @@ func raw(t *testing.T, n *Node, text string) string {
 }
 
 func TestBrokenRequests(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.HeadTimeout = 200 * time.Millisecond })
 	f := func(request, status, text string) {
@@ -136,6 +138,7 @@ func TestBrokenRequests(t *testing.T) {
 
 // Old proxies speak HTTP/1.0 and close; a stream must live on all the same.
 func TestOldProxies(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine })
@@ -168,6 +171,7 @@ func TestOldProxies(t *testing.T) {
 }
 
 func TestEndpoints(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		if err := c.SSENode.Endpoints.Decode("/api/events/race=race-events:{query.urlSlug}; /getBillStatus=billStatusChannel;" +

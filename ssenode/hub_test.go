@@ -29,6 +29,7 @@ func joinMany(t *testing.T, n *Node, count int) *session {
 // Many topics are let go of in parts, and unsubscribed without the hub's lock: who
 // comes in between has a subscription of its own, and gets nothing twice.
 func TestSweepInParts(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.Linger = time.Minute })
 	before := n.nc.NumSubscriptions()

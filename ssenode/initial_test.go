@@ -11,6 +11,7 @@ import (
 // initial=<n> of the route or the query: the last events at once, without ids,
 // then the position, then live.
 func TestInitial(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	table, err := route.Parse("bills initial=1; board:* initial=2 history=3/1m")
 	if err != nil {

@@ -76,6 +76,7 @@ func byFile(t *testing.T, text []byte) func(*Settings) {
 // A public key takes the methods that go with it, and no other: above all it is
 // no shared secret.
 func TestPublicKeys(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	all := newSigners(t)
 	for name, own := range all {
@@ -138,6 +139,7 @@ func jwk(t *testing.T, kid string, s signer) map[string]string {
 // set, it sends clients away instead of refusing them: an EventSource would
 // never come back.
 func TestKeySet(t *testing.T) {
+	t.Parallel()
 	all := newSigners(t)
 	var keys []any
 	for _, name := range []string{"RS256", "ES256", "ES384", "EdDSA"} {

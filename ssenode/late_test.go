@@ -16,6 +16,7 @@ import (
 // A client whose socket is full in the middle of a replay gets the rest of that step, too,
 // although its loop is far beyond.
 func TestFullInTheMiddleOfAReplay(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.Loops = 1 })
 	other := open(t, n, "/events?channel=a")
@@ -64,6 +65,7 @@ func TestFullInTheMiddleOfAReplay(t *testing.T) {
 
 // A client that is behind by number, with an id above what was lost.
 func TestMissedBehindByNumbers(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.Loops = 1 })
 	s := open(t, n, "/events?channel=a&channel=b")
@@ -153,6 +155,7 @@ func has(t *testing.T, n *Node, subject string, seq uint64) {
 // What comes late while a client replays because of another channel is not lost when its
 // own channel is begun anew then.
 func TestLateWhileReplaying(t *testing.T) {
+	t.Parallel()
 	u, n, s, seq, learn := lateOfA(t, nil)
 	has(t, n, "a", seq)
 	u.lose("a", "lost")
@@ -163,6 +166,7 @@ func TestLateWhileReplaying(t *testing.T) {
 
 // Of a pattern what was given before, with ids, does not come again.
 func TestLateOfAPatternWhileReplaying(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a&channel=b&pattern=c:*")
@@ -185,6 +189,7 @@ func TestLateOfAPatternWhileReplaying(t *testing.T) {
 // What throttle= held back of a pattern is given out when that is begun anew, also to who
 // replays just then.
 func TestHeldWhileReplaying(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := throttling(t, u, "1h", nil)
 	s := open(t, n, "/events?channel=a&pattern=board:*")
@@ -206,6 +211,7 @@ func TestHeldWhileReplaying(t *testing.T) {
 
 // Late, and no longer in the ring when the replay that it came in goes on.
 func TestLateAndGoneWhileReplaying(t *testing.T) {
+	t.Parallel()
 	u, n, s, _, learn := lateOfA(t, func(c *Config) { c.SSENode.RingBytes = 1000 })
 	long := strings.Repeat("x", 1500)
 	u.publish("a", long)
@@ -216,6 +222,7 @@ func TestLateAndGoneWhileReplaying(t *testing.T) {
 
 // And gone from the ring already when the replay begins, as the loop is far behind.
 func TestLateAndGoneBeforeReplaying(t *testing.T) {
+	t.Parallel()
 	gate := make(chan struct{})
 	u, n, s, _, learn := lateOfAHeld(t, func(c *Config) { c.SSENode.RingBytes, c.SSENode.Loops = 1000, 1 }, func(n *Node) {
 		n.loops[0].ask(func() { <-gate })

@@ -26,6 +26,7 @@ func times(t testing.TB, h prometheus.Histogram) (count uint64, sum float64) {
 // How late a node is, is told by pulses: what the bridge says an event waited, and how
 // old the pulse is when all before it is written. Without pulses the age goes up.
 func TestLatencyByPulses(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	if count, _ := times(t, n.stats.endToEnd); count != 0 {
@@ -70,6 +71,7 @@ func TestLatencyByPulses(t *testing.T) {
 
 // What came, where missed events were found, and who is not up to date is counted.
 func TestPressureIsCounted(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	here := startNode(t, u, func(c *Config) { c.SSENode.Linger = time.Minute })
 	there := startNode(t, u, nil)

@@ -15,6 +15,7 @@ import (
 
 // Patterns are asked for several at a time, and each gets its own place.
 func TestPlacesOfPatterns(t *testing.T) {
+	t.Parallel()
 	// Without JetStream, so that nobody else answers.
 	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true})
 	if err != nil {

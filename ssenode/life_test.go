@@ -18,6 +18,7 @@ import (
 // A node subscribes for the first client of a channel and unsubscribes a while
 // after the last.
 func TestSubscribesByNeed(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine })
@@ -56,6 +57,7 @@ func TestSubscribesByNeed(t *testing.T) {
 }
 
 func TestHeartbeats(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine; c.SSENode.Heartbeat = time.Second })
@@ -81,6 +83,7 @@ func TestHeartbeats(t *testing.T) {
 
 // Many clients come, listen, talk and go at once, while all is published at once.
 func TestChurn(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine; c.SSENode.Linger = 0 })
@@ -162,6 +165,7 @@ func TestIdleClientsHaveNoGoroutine(t *testing.T) {
 }
 
 func TestClientThatTalksIsClosed(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine })
@@ -183,6 +187,7 @@ func TestClientThatTalksIsClosed(t *testing.T) {
 
 // On a planned stop every stream is told when to come back, and Run returns.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		cfg := worker.Default[Config]()

@@ -91,8 +91,10 @@ func wantAway(t *testing.T, n *Node, a asked) {
 // At a limit all is as ever; over it streams are sent away and polls refused, each
 // counted; and whatever way a stream ends, there is room for one more.
 func TestLimits(t *testing.T) {
+	t.Parallel()
 	for name, c := range limitCases(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			eachEngine(t, func(t *testing.T, engine string) { testLimit(t, engine, c) })
 		})
 	}
@@ -227,6 +229,7 @@ func testLimit(t *testing.T, engineName string, c limitCase) {
 
 // A stream that the node closes is counted no more, either.
 func TestLimitAfterClose(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engineName string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) {
@@ -259,6 +262,7 @@ func TestLimitAfterClose(t *testing.T) {
 
 // What an address may do in a second; and then it may again.
 func TestLimitRates(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.CallsPerAddress = 2 })
 	for _, path := range []string{"/poll?channel=x", "/version", "/nothing"} {
@@ -328,6 +332,7 @@ func TestLimitRates(t *testing.T) {
 
 // The answer arrives, whatever a client has sent behind its request.
 func TestSentAwayArrives(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engineName string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engineName; c.SSENode.MaxConnections = 1 })
@@ -365,6 +370,7 @@ func TestSentAwayArrives(t *testing.T) {
 
 // Connections that send nothing do not keep others away, and are not left behind.
 func TestHeadless(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.MaxPending = 10; c.SSENode.HeadTimeout = time.Minute })
 	s := open(t, n, "/events?channel=x")
@@ -396,6 +402,7 @@ func TestHeadless(t *testing.T) {
 
 // Sizes and times of requests are counted, too.
 func TestRequestLimits(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		s := &c.SSENode

@@ -67,6 +67,7 @@ func pairOpen(t *testing.T, change func(*Config)) (u *upstream, a, b *Node) {
 // A channel is added to all streams of a client, wherever they are, and taken away
 // again; those of others hear nothing.
 func TestSubscribe(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u, a, b := pairOpen(t, func(c *Config) { c.SSENode.Engine = engine })
 		s1, s2 := open(t, a, "/events?channel=x&clientId=me"), open(t, b, "/events?channel=x&clientId=me&wrap=1")
@@ -133,6 +134,7 @@ func TestSubscribe(t *testing.T) {
 // A channel that one of the stream's patterns matches is there, whatever is asked for;
 // one without history begins at once.
 func TestSubscribeOverlap(t *testing.T) {
+	t.Parallel()
 	u, a, _ := pairOpen(t, func(c *Config) {
 		if err := c.Routes.Decode("off:> history=off"); err != nil {
 			t.Fatal(err)
@@ -154,6 +156,7 @@ func TestSubscribeOverlap(t *testing.T) {
 
 // Every request has its answer.
 func TestSubscribeAnswers(t *testing.T) {
+	t.Parallel()
 	_, a, b := pair(t, "auto")
 	a.cfg.SSENode.MaxChannels, b.cfg.SSENode.MaxChannels = 2, 2
 	open(t, a, "/events?channel=x&clientId=anna.tab"+query(hs(t)))
@@ -343,6 +346,7 @@ func (c *listener) take(ev sseclient.Event, x *sent) error {
 // rings are short and topics are begun anew: each client gets of each channel exactly
 // what follows the position of its subscribed event.
 func TestSubscribeRandom(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	u, a, b := pairOpen(t, func(c *Config) {

@@ -11,6 +11,7 @@ import (
 // What comes for the channels of clients is counted apart from what comes to every
 // node: a node that nobody listens on gets pulses alone.
 func TestMessagesByKind(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	a, b := startNode(t, u, nil), startNode(t, u, nil)
 	s := open(t, a, "/events?channel=x")
@@ -34,6 +35,7 @@ func TestMessagesByKind(t *testing.T) {
 // Every byte of a stream is counted: its head, whether it went at once or with the rest,
 // what belongs to no channel, events.
 func TestBytesOut(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine, c.SSENode.Heartbeat = engine, 0 })

@@ -20,6 +20,7 @@ import (
 // A client is told that its token ends, and when it has, the stream is closed and
 // a poll answered. Others stay.
 func TestTokenEnds(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) {
@@ -143,6 +144,7 @@ func TestSessionSize(t *testing.T) {
 // Neither the secret nor a token is logged, at any level, or in a metric, or in
 // an error of a setting, whatever is wrong with the request.
 func TestNothingIsTold(t *testing.T) {
+	t.Parallel()
 	var log embedded.Lines
 	u := newUpstream(t)
 	n := guarded(t, u, func(s *Settings) { s.HeadTimeout = time.Second })

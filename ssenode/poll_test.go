@@ -11,6 +11,7 @@ import (
 )
 
 func TestPoll(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	table, err := route.Parse("bills initial=1")
 	if err != nil {

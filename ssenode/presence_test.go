@@ -32,6 +32,7 @@ func seen(t testing.TB, n *Node, path string, status int, into any, lines ...str
 // Each connection that a channel reaches is counted once, by its name or by patterns,
 // on all nodes, and is gone when it is gone.
 func TestPresence(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		_, a, b := pairOpen(t, func(c *Config) {
 			c.SSENode.Engine = engine
@@ -88,6 +89,7 @@ func TestPresence(t *testing.T) {
 
 // What a client's connections are, on all nodes.
 func TestClientsOf(t *testing.T) {
+	t.Parallel()
 	_, a, b := pairOpen(t, func(c *Config) {
 		if err := c.SSENode.APIKeys.Decode(testKey); err != nil {
 			t.Fatal(err)
@@ -131,6 +133,7 @@ func TestClientsOf(t *testing.T) {
 
 // With authentication it takes a key, or a token that allows it.
 func TestPresenceAccess(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := guarded(t, u, func(s *Settings) {
 		if err := s.APIKeys.Decode(testKey); err != nil {
@@ -154,6 +157,7 @@ func TestPresenceAccess(t *testing.T) {
 
 // A node that does not answer makes the answer incomplete, and recipients unknown.
 func TestPresenceIncomplete(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	acquainted(t, n)
@@ -173,6 +177,7 @@ func TestPresenceIncomplete(t *testing.T) {
 
 // Many clients are counted, and as many listed as may be, in messages that NATS takes.
 func TestPresenceMany(t *testing.T) {
+	t.Parallel()
 	_, a, b := pairOpen(t, func(c *Config) {
 		if err := c.SSENode.APIKeys.Decode(testKey); err != nil {
 			t.Fatal(err)
@@ -224,6 +229,7 @@ func TestPresenceMany(t *testing.T) {
 
 // Who publishes learns how many connections an event reaches, by their attributes, too.
 func TestRecipients(t *testing.T) {
+	t.Parallel()
 	u, a, b := pairOpen(t, nil)
 	publisher := outsider(t, u, 2)
 	for i, role := range []string{"admin", "admin", "user", ""} {

@@ -38,6 +38,7 @@ func TestRanks(t *testing.T) {
 // A high channel that came by POST /subscribe goes first, too; one that was taken away
 // does not come at all.
 func TestHighFirstAfterSubscribe(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		c.SSENode.Loops = 1
@@ -79,6 +80,7 @@ func TestHighFirstAfterSubscribe(t *testing.T) {
 // The stream begins anew while a client is behind that was given high events first: what
 // is noted of the old epoch does not hide what comes in the new one.
 func TestHighFirstInANewEpoch(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		c.SSENode.RingBytes = 4 << 20
@@ -131,6 +133,7 @@ func TestHighFirstInANewEpoch(t *testing.T) {
 // So many high channels of one client go first, and no more; each event comes once, and
 // those of a channel in order.
 func TestHighFirstIsBounded(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		c.SSENode.RingBytes = 4 << 20
@@ -170,6 +173,7 @@ func TestHighFirstIsBounded(t *testing.T) {
 
 // The newest event that is left of a low channel is the client's own.
 func TestLowSkipsByCriteria(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		c.SSENode.RingBytes, c.SSENode.BehindAfter = 4<<20, 300*time.Millisecond

@@ -167,7 +167,8 @@ func TestPriorityModel(t *testing.T) {
 		stays bool
 	}
 	for _, v := range []variant{{8 << 10, false}, {100 << 10, false}, {4 << 20, false}, {4 << 20, true}} {
-		t.Run(fmt.Sprint(v), func(t *testing.T) {
+		t.Run(fmt.Sprint(v), func(t *testing.T) { // beside each other, and no others: it needs the processors
+			t.Parallel()
 			u := newUpstream(t)
 			n := startNode(t, u, func(c *Config) {
 				c.SSENode.RingBytes, c.SSENode.BehindAfter = v.ring, 300*time.Millisecond
@@ -215,11 +216,15 @@ func TestPriorityModel(t *testing.T) {
 			}
 			var lacking []string // filled when it is about to fail
 			t.Cleanup(func() {
-				if t.Failed() {
-					t.Log(lacking)
+				if !t.Failed() {
+					return
+				}
+				t.Log(lacking)
+				for k, w := range all {
+					t.Logf("client %d was told that it lost %v", k, w.lost)
 				}
 			})
-			embedded.EventuallyEvery(t, "all clients have everything", 4*wait, 20*time.Millisecond, func() bool {
+			embedded.EventuallyEvery(t, "all clients have everything", 4*wait, 100*time.Millisecond, func() bool {
 				lacking = lacking[:0]
 				for k, w := range all {
 					if list := w.missing(seqs); len(list) > 0 {

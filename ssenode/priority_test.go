@@ -106,8 +106,14 @@ func routes(t testing.TB, text string) route.Table {
 // on: the client goes by numbers, or replays from the stream.
 func eachWay(t *testing.T, f func(t *testing.T, engine string, ring int64, replays bool)) {
 	eachEngine(t, func(t *testing.T, engine string) {
-		t.Run("ring", func(t *testing.T) { f(t, engine, 4<<20, false) })
-		t.Run("stream", func(t *testing.T) { f(t, engine, 32<<10, true) })
+		t.Run("ring", func(t *testing.T) {
+			t.Parallel()
+			f(t, engine, 4<<20, false)
+		})
+		t.Run("stream", func(t *testing.T) {
+			t.Parallel()
+			f(t, engine, 32<<10, true)
+		})
 	})
 }
 
@@ -133,8 +139,10 @@ const inSockets = 450
 // A client stops reading. When it reads on, its high channel comes before the rest of the
 // others, without ids, each event once, and all else in order with an id.
 func TestHighFirst(t *testing.T) {
+	t.Parallel()
 	for _, query := range []string{"channel=loud&channel=urgent", "channel=loud&channel=urgent&wrap=1", "pattern=loud&pattern=urgent"} {
 		t.Run(query, func(t *testing.T) {
+			t.Parallel()
 			eachWay(t, func(t *testing.T, engine string, ring int64, replays bool) {
 				u := newUpstream(t)
 				n := startNode(t, u, func(c *Config) {
@@ -177,6 +185,7 @@ func TestHighFirst(t *testing.T) {
 // Of a pattern with channels of several kinds the high ones go first as long as the ring
 // has them; else they come in their turn. Either way each comes once.
 func TestHighFirstOfAPattern(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, engine string, ring int64, replays bool) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) {
@@ -210,6 +219,7 @@ func TestHighFirstOfAPattern(t *testing.T) {
 // there: the client comes back with its last id, misses nothing, and gets the high ones
 // again (first, if it does not read so fast).
 func TestHighFirstAndCut(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, engine string, ring int64, _ bool) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) {
@@ -269,6 +279,7 @@ func want1(t testing.TB, s *sseclient.Stream) heard {
 
 // History=off: what is high goes first, each event once.
 func TestHighLiveFirst(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, engine string, ring int64, _ bool) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) {

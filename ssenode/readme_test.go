@@ -11,6 +11,7 @@ import (
 // The README has the settings as they are in the code, and no metric and no
 // reason is missing in it.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	families, err := startNode(t, newUpstream(t), nil).admin.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)

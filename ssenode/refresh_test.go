@@ -58,6 +58,7 @@ func ends(t testing.TB, s *sseclient.Stream) {
 // A newer token, brought to either node, keeps the streams of its client and subject
 // open on both; those of others end.
 func TestRefresh(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u, a, b := pair(t, engine)
 		short := query(hs(t, "exp", in(6*time.Second)))
@@ -69,6 +70,12 @@ func TestRefresh(t *testing.T) {
 		if got.status != 200 || got.body != `{"success":true,"connections":2}`+"\n" || got.header.Get("Access-Control-Allow-Origin") != "*" {
 			t.Fatalf("refresh: %+v", got)
 		}
+		// One without an end keeps a stream for ever, and one with an end again not.
+		s3 := open(t, a, "/events?channel=x&clientId=anna.ever"+query(hs(t, "exp", nil)))
+		if got := post(t, b, "/refresh", refreshBody("anna.ever", hs(t, "exp", in(3*time.Second)))); got.status != 200 {
+			t.Fatalf("refresh: %+v", got)
+		}
+		ends(t, s3)
 		ends(t, other)
 		until(t, "one is closed", func() bool { return b.stats.closes[tokenExpired].Load() == 1 })
 		if a.stats.open() != 1 || b.stats.open() != 1 {
@@ -95,12 +102,6 @@ func TestRefresh(t *testing.T) {
 		}
 		ends(t, s1)
 		ends(t, s2)
-		// One without an end keeps it for ever, and one with an end again not.
-		s3 := open(t, a, "/events?channel=x&clientId=anna.tab"+query(hs(t, "exp", nil)))
-		if got := post(t, b, "/refresh", refreshBody("anna.tab", hs(t, "exp", in(3*time.Second)))); got.status != 200 {
-			t.Fatalf("refresh: %+v", got)
-		}
-		ends(t, s3)
 		if got := b.stats.refreshed.Load(); got != 3 {
 			t.Errorf("counted: %d refreshed by b, want 3", got)
 		}
@@ -109,6 +110,7 @@ func TestRefresh(t *testing.T) {
 
 // Every request has its answer: the codes are those of connecting.
 func TestRefreshAnswers(t *testing.T) {
+	t.Parallel()
 	_, a, b := pair(t, "auto")
 	open(t, a, "/events?channel=x&clientId=anna.tab"+query(hs(t)))
 	good := hs(t)
@@ -157,6 +159,7 @@ func TestRefreshAnswers(t *testing.T) {
 // The token that was shown last counts: a stream with a channel that it does not
 // allow is closed, the client's others go on.
 func TestRefreshNarrower(t *testing.T) {
+	t.Parallel()
 	u, a, b := pair(t, "auto")
 	both := query(hs(t, "channels", []string{"x", "game:>"}))
 	wide := open(t, a, "/events?channel=x&pattern=game:%3E&clientId=anna"+both)
@@ -187,6 +190,7 @@ func TestRefreshNarrower(t *testing.T) {
 
 // So does a channel that a stream, which is behind, has not got yet.
 func TestRefreshNarrowerBehind(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := guarded(t, u, nil)
 	acquainted(t, n)
@@ -207,6 +211,7 @@ func TestRefreshNarrowerBehind(t *testing.T) {
 // Without authentication there is nothing to extend, and pages that refresh get the
 // same answers.
 func TestRefreshOpen(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	a, b := startNode(t, u, nil), startNode(t, u, func(c *Config) { c.SSENode.Name = "n2" })
 	acquainted(t, a, b)
@@ -237,6 +242,7 @@ func frozenPeer(t testing.TB, u *upstream, n *Node) {
 // A node that does not answer is not passed over in silence: the client is told to
 // try again if its streams may be there. Without NATS nobody can be asked.
 func TestRefreshIncomplete(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := guarded(t, u, nil)
 	acquainted(t, n)
@@ -261,6 +267,7 @@ func TestRefreshIncomplete(t *testing.T) {
 // What nodes are asked that is none of their business is refused and counted, and
 // every node shows as a micro service.
 func TestService(t *testing.T) {
+	t.Parallel()
 	u, a, b := pair(t, "auto")
 	f := func(data, refused string) {
 		t.Helper()
@@ -361,6 +368,7 @@ func TestService(t *testing.T) {
 // What the newer token says of the client counts for events that come from then on;
 // channels that come by themselves stay.
 func TestRefreshChangesAttributes(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := guarded(t, u, func(s *Settings) {
 		if err := s.AutoChannels.Decode("sse:broadcast,sse:group:{claim.groups}"); err != nil {
@@ -384,6 +392,7 @@ func TestRefreshChangesAttributes(t *testing.T) {
 
 // Without authentication all streams of a clientId are told, with attributes or not.
 func TestRefreshWithoutAuthentication(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	acquainted(t, n)

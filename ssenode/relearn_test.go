@@ -10,6 +10,7 @@ import (
 // Who comes while ids are withheld gets none, although its channels were settled
 // before.
 func TestComesWhileIDsAreWithheld(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.Loops = 1 })
 	open(t, n, "/events?channel=a")
@@ -30,6 +31,7 @@ func TestComesWhileIDsAreWithheld(t *testing.T) {
 // takes over. Clients get them from memory: the stream is asked where the channels
 // stand, and not for what came live. Of a channel that has missed something it is.
 func TestBegunAnewInTheFlow(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a&channel=b&channel=holed")
@@ -99,6 +101,7 @@ func TestBegunAnewInTheFlow(t *testing.T) {
 // A client replays because something of one channel was missed, and only then something
 // of its others is found missing that is older than what it was given before.
 func TestMissedWhileReplaying(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a&channel=b&pattern=c:*")

@@ -13,6 +13,7 @@ import (
 // NATS goes away and comes back without its stream: the clients stay
 // connected, events come again, and ids are of the new epoch.
 func TestNATSRestart(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine = engine })
@@ -48,6 +49,7 @@ func TestNATSRestart(t *testing.T) {
 
 // A node may start before NATS, and before there is a stream.
 func TestStartsBeforeItsUpstream(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	u.stop()
 	n := startNodeUnready(t, u, nil)
@@ -90,6 +92,7 @@ func (j *joining) current() *joining {
 // A loop can be behind the node when the stream begins anew. It gives no id of the
 // new epoch with a sequence of the old one.
 func TestIDsOfALoopThatLags(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) { c.SSENode.Loops = 1 })
 	first := u.publish("a", "0")
@@ -127,6 +130,7 @@ func TestIDsOfALoopThatLags(t *testing.T) {
 // A client with an id of an epoch that its loop has not heard of yet is not told that
 // its id is of another one.
 func TestLoopHearsOfTheEpochLater(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	u.stop()
 	n := startNodeUnready(t, u, nil)
@@ -153,6 +157,7 @@ func TestLoopHearsOfTheEpochLater(t *testing.T) {
 // A poll that ends before it has begun answers with the id that it came with: whatever
 // there is to tell of it is told the next time.
 func TestPollEndsBeforeItBegins(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	for _, id := range []string{"e0-7", "garbage", idOf(1)} {
@@ -170,6 +175,7 @@ func TestPollEndsBeforeItBegins(t *testing.T) {
 // The stream goes on in another epoch with a lower term: the bridge knows nothing of
 // those before. Its pulses are not for ever taken for old ones.
 func TestEpochOfALowerTerm(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a")
@@ -195,6 +201,7 @@ func TestEpochOfALowerTerm(t *testing.T) {
 // The last pulse has expired, as no bridge writes, or a stream leader does not know of
 // it yet: the one before it is no sign that the stream began anew.
 func TestOlderPulseIsNoLoss(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a")

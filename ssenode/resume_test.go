@@ -43,6 +43,7 @@ func numbers(a, b int) (list []string) {
 // that has never seen its channels; several channels and a pattern, one of them
 // quiet, one busy, one unknown to it.
 func TestResume(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		here := startNode(t, u, func(c *Config) {
@@ -98,6 +99,7 @@ func TestResume(t *testing.T) {
 
 // Every id that a client holds is safe: whatever it has not seen is above it.
 func TestResumeFromEveryID(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	const path = "/events?channel=a&channel=b"
@@ -128,6 +130,7 @@ func TestResumeFromEveryID(t *testing.T) {
 
 // A client that missed more than its channel keeps is told so, and gets the rest.
 func TestExpiredHistoryIsTold(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	table, err := route.Parse("short history=10/1m; old history=100/1s")
 	if err != nil {
@@ -186,6 +189,7 @@ func TestExpiredHistoryIsTold(t *testing.T) {
 
 // Whatever stands in Last-Event-ID, the page gets a stream: a gap, then live.
 func TestUnknownIDs(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	u.publish("a", "before")
@@ -222,6 +226,7 @@ func TestUnknownIDs(t *testing.T) {
 
 // A gap names channels as the client does, whatever is in their names.
 func TestGapNames(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	for _, name := range []string{"user:1", "a b,c;d=ø", "x.y*%", ""} {
@@ -238,6 +243,7 @@ func TestGapNames(t *testing.T) {
 // While the link to Redis was down events were lost: clients hear of it in its
 // place, those that were away, too.
 func TestUpstreamGaps(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a&pattern=b:*")

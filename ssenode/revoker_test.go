@@ -61,6 +61,7 @@ func refused(t *testing.T, n *Node, token string) bool {
 // Who is revoked loses streams and polls on all nodes within a moment, and gets
 // none any more; others do not notice.
 func TestRevoke(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u, a, b := pair(t, engine)
 		u.bucket()
@@ -128,6 +129,7 @@ func TestRevoke(t *testing.T) {
 // A revocation of a subject is of the tokens of before; one that is over, or taken
 // back, is none; the last one counts.
 func TestRevokeTimes(t *testing.T) {
+	t.Parallel()
 	u, a, _ := pair(t, "auto")
 	u.bucket()
 	now := time.Now()
@@ -165,6 +167,7 @@ func TestRevokeTimes(t *testing.T) {
 
 // A node knows what was revoked before it came, and is not ready before.
 func TestRevokedBefore(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	u.bucket()
 	for _, sub := range []string{"anna", "eve", "x|y.*>"} {
@@ -199,6 +202,7 @@ func TestRevokedBefore(t *testing.T) {
 // Without NATS what is known counts on. What was revoked meanwhile is known as soon as
 // it is back, and so is a bucket that was made only then.
 func TestRevokeAway(t *testing.T) {
+	t.Parallel()
 	u, a, b := pair(t, "auto")
 	iat := in(-time.Minute)
 	anna, eve := hs(t, "iat", iat), hs(t, "sub", "eve", "iat", iat)
@@ -230,6 +234,7 @@ func TestRevokeAway(t *testing.T) {
 
 // What does not come by itself is read from the bucket; one that was made anew, too.
 func TestRevokedReread(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := guarded(t, u, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
@@ -270,6 +275,7 @@ func TestRevokedReread(t *testing.T) {
 // What comes by itself while the bucket is being read is not undone by what the bucket
 // had before; and what was left out by that is read again.
 func TestRevokedWhileReading(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := guarded(t, u, nil)
 	u.bucket()
@@ -298,6 +304,7 @@ func TestRevokedWhileReading(t *testing.T) {
 
 // HEAD is answered as GET, without the body.
 func TestRevokedHead(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := guarded(t, u, nil)
 	u.bucket()
@@ -311,6 +318,7 @@ func TestRevokedHead(t *testing.T) {
 // A token that is revoked after its request was granted, and before the loop has the
 // stream or its newer pass, is not overlooked.
 func TestRevokedMeanwhile(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := guarded(t, u, nil)
 	exact, err := channel.Exact("x")
@@ -362,6 +370,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 
 // Nobody loses anything by a prefix that is no name of a service.
 func TestServiceName(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	u.mu.Lock() // the pulses go on
 	u.names.Prefix = "été/1%"

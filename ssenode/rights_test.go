@@ -25,7 +25,9 @@ var others = func(r embedded.Right) bool {
 // A node reads, resumes and asks with just the rights that are documented; of each that
 // is missing the log tells.
 func TestNATSRights(t *testing.T) {
+	t.Parallel()
 	t.Run("all", func(t *testing.T) {
+		t.Parallel()
 		g := embedded.TestGuardedNATS(t, natsRights, nil)
 		n, u, _ := guardedNode(t, g)
 		until(t, "node is ready", func() bool { return n.ready() == nil })
@@ -55,6 +57,7 @@ func TestNATSRights(t *testing.T) {
 	}
 	for _, right := range rights {
 		t.Run("without "+right.String(), func(t *testing.T) {
+			t.Parallel()
 			g := embedded.TestGuardedNATS(t, natsRights, &right)
 			n, u, log := guardedNode(t, g)
 			several(u)

@@ -15,6 +15,7 @@ func frameOf(n uint64, size int) *frame {
 
 // The ring against the plainest model of it: a slice.
 func TestRingModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var r ring
 		var model []*frame

@@ -11,6 +11,7 @@ import (
 // The client for pages: every page that may connect may import it, and loads it
 // again only when it has changed.
 func TestScript(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		if err := c.SSENode.Origins.Decode("https://a.example"); err != nil {

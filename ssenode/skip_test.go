@@ -29,8 +29,10 @@ func staysBehind(t testing.TB, n *Node) {
 // the newest event, which comes in its turn with its id, after one gap that tells so. The
 // others come whole. What was skipped is not told as lost again to who comes back.
 func TestLowSkips(t *testing.T) {
+	t.Parallel()
 	for _, query := range []string{"channel=loud&channel=chatter", "channel=loud&channel=chatter&wrap=1", "pattern=>"} {
 		t.Run(query, func(t *testing.T) {
+			t.Parallel()
 			eachWay(t, func(t *testing.T, engine string, ring int64, replays bool) {
 				u := newUpstream(t)
 				n := startNode(t, u, func(c *Config) {
@@ -127,6 +129,7 @@ func TestLowSkips(t *testing.T) {
 
 // Without history, too: only the newest is left, and what a replay was about to write.
 func TestLowLiveSkips(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, engine string, ring int64, replays bool) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) {
@@ -166,6 +169,7 @@ func TestLowLiveSkips(t *testing.T) {
 
 // Who is behind for a moment only, and a poll however long, gets all of it.
 func TestLowIsNotSkippedAtOnce(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, func(c *Config) {
 		c.SSENode.BehindAfter = time.Hour

@@ -110,6 +110,7 @@ func TestReconnectionStorm(t *testing.T) {
 // A node that is stuck while more comes than its inbox holds loses messages of
 // nats.go's. It notices, and fetches them before it goes on.
 func TestSlowConsumerCatchesUp(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	// The client must not be the slow one.
 	n := startNode(t, u, func(c *Config) { c.SSENode.RingBytes = 64 << 20 })

@@ -61,6 +61,7 @@ func (u *upstream) republish(on bool) {
 // Messages that were stored and never sent on reach connected clients all the
 // same: the next pulse tells of them. Ids stay safe.
 func TestLostTail(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	const path = "/events?channel=a&channel=b&pattern=c:*"
@@ -119,6 +120,7 @@ func TestLostTail(t *testing.T) {
 // last certain pulse may vouch for what never came: the client is told, and gets
 // everything after that pulse.
 func TestIDsBeforeAMarkedPulse(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=a&channel=b")

@@ -81,6 +81,7 @@ func (x *tapping) next() wire.Tapped {
 // A node tells of each message of a tapped channel when it had it and how many clients
 // got it; of no other channel, and of none when nobody asks any more.
 func TestTap(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
 		n := startNode(t, u, func(c *Config) {
@@ -160,6 +161,7 @@ func TestTap(t *testing.T) {
 
 // A client that is behind is told apart.
 func TestTapBehind(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	stalled(t, n, "/events?channel=loud")
@@ -178,6 +180,7 @@ func TestTapBehind(t *testing.T) {
 
 // Taps are few, and tell of so many messages in a second; the rest is counted.
 func TestTapIsBounded(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	s := open(t, n, "/events?channel=x")

@@ -11,9 +11,11 @@ import (
 
 // throttle=: the first at once, then at most one in the time, the latest.
 func TestThrottle(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		u := newUpstream(t)
-		table, err := route.Parse("board:* throttle=400ms; live:* throttle=400ms history=off")
+		// All that is published in one go has to fit into the time.
+		table, err := route.Parse("board:* throttle=1s; live:* throttle=1s history=off")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -23,9 +25,7 @@ func TestThrottle(t *testing.T) {
 		wild := open(t, n, "/events?pattern=board:*")
 		settle(t, n)
 		first := u.publish("board:1", "1")
-		for i := 2; i <= 20; i++ {
-			u.publish("board:1", fmt.Sprint(i))
-		}
+		last := u.burst("board:1", numbers(2, 20)...)
 		u.publish("board:2", "of another channel")
 		chat := u.publish("chat", "hello")
 		if ev := want(t, s, "", "1"); ev.ID != idOf(first) {
@@ -38,11 +38,11 @@ func TestThrottle(t *testing.T) {
 		}
 		wants(t, wild, "1", "of another channel", "20")
 		ev := want(t, s, "", "20")
-		if ev.ID != idOf(first+19) {
-			t.Errorf("id %s, want %s", ev.ID, idOf(first+19))
+		if ev.ID != idOf(last) {
+			t.Errorf("id %s, want %s", ev.ID, idOf(last))
 		}
-		if ev := want(t, mixed, "", "20"); ev.ID != idOf(first+19) {
-			t.Errorf("id %s, want %s", ev.ID, idOf(first+19))
+		if ev := want(t, mixed, "", "20"); ev.ID != idOf(last) {
+			t.Errorf("id %s, want %s", ev.ID, idOf(last))
 		}
 		// Throttled, then gone: what was held back comes when it returns.
 		u.publish("board:1", "21")
@@ -62,6 +62,24 @@ func TestThrottle(t *testing.T) {
 		}
 		wants(t, l, "0", "4")
 	})
+}
+
+// burst publishes without waiting for each to be stored, and returns the last sequence.
+func (u *upstream) burst(name string, payloads ...string) (last uint64) {
+	u.t.Helper()
+	u.mu.Lock() // no pulse comes between
+	defer u.mu.Unlock()
+	sub, n := subject(u.t, name), len(payloads)-1
+	for _, payload := range payloads[:n] {
+		if err := u.nc.Publish(u.names.Log()+sub, []byte(payload)); err != nil {
+			u.t.Fatal(err)
+		}
+	}
+	last = u.put(sub, []byte(payloads[n]))
+	for i := range payloads {
+		u.digest.Add(sub, last-uint64(n-i))
+	}
+	return last
 }
 
 // throttling starts a node that holds back what follows within the time.
@@ -100,6 +118,7 @@ func beginAnew(t *testing.T, n *Node, subjects ...string) (learn func()) {
 // What is held back when its topic is begun anew is not lost, nor comes twice what
 // was given before, also when nothing newer comes.
 func TestHeldBackWhenBegunAnew(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := throttling(t, u, "1h", nil)
 	s := open(t, n, "/events?channel=board:1")
@@ -133,6 +152,7 @@ func TestHeldBackWhenBegunAnew(t *testing.T) {
 
 // While an event is held back no heartbeat vouches for it, whatever pulses say.
 func TestHeartbeatsWhileHeldBack(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := throttling(t, u, "1h", func(c *Config) { c.SSENode.Heartbeat = 250 * time.Millisecond })
 	s := open(t, n, "/events?channel=board:1")
@@ -161,8 +181,15 @@ func TestHeartbeatsWhileHeldBack(t *testing.T) {
 // What is held back of one channel is not lost either when another one is begun anew
 // and the client goes by sequences for a while.
 func TestHeldBackWhileReplaying(t *testing.T) {
-	t.Run("in the ring", func(t *testing.T) { heldBackWhileReplaying(t, false) })
-	t.Run("evicted", func(t *testing.T) { heldBackWhileReplaying(t, true) })
+	t.Parallel()
+	t.Run("in the ring", func(t *testing.T) {
+		t.Parallel()
+		heldBackWhileReplaying(t, false)
+	})
+	t.Run("evicted", func(t *testing.T) {
+		t.Parallel()
+		heldBackWhileReplaying(t, true)
+	})
 }
 
 func heldBackWhileReplaying(t *testing.T, evicted bool) {
@@ -208,6 +235,7 @@ func heldBackWhileReplaying(t *testing.T, evicted bool) {
 // A client that is behind goes by numbers, and by number what was held back comes
 // after what is newer: nothing before it vouches for it.
 func TestHeldBackBehind(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := throttling(t, u, "500ms", nil)
 	other := open(t, n, "/events?channel=a&channel=board:1")

@@ -69,6 +69,7 @@ func dialTLS(t *testing.T, n *Node, a *embedded.Authority, window int) *tls.Conn
 // A stream over TLS is like any other: events with ids, resume, polls, another request
 // on the connection of an answer.
 func TestTLSStream(t *testing.T) {
+	t.Parallel()
 	u, a := newUpstream(t), embedded.TestAuthority(t)
 	n := startNode(t, u, func(c *Config) { secured(t, a, c) })
 	if name := n.engine.Name(); name != "portable" {
@@ -109,6 +110,7 @@ func TestTLSStream(t *testing.T) {
 // A client that takes nothing over TLS delays nobody and is closed as stuck; the end of
 // the node waits for it no longer than for others.
 func TestTLSSlowClient(t *testing.T) {
+	t.Parallel()
 	u, a := newUpstream(t), embedded.TestAuthority(t)
 	n := startNode(t, u, func(c *Config) { secured(t, a, c); c.SSENode.StuckAfter = 2 * time.Second })
 	good := openTLS(t, n, a, "/events?channel=loud", "")
@@ -145,6 +147,7 @@ func TestTLSSlowClient(t *testing.T) {
 // On a planned stop the streams are told when to come back, and end with TLS' own
 // goodbye: who reads knows that nothing was cut off.
 func TestTLSDrain(t *testing.T) {
+	t.Parallel()
 	u, a := newUpstream(t), embedded.TestAuthority(t)
 	cfg := worker.Default[Config]()
 	cfg.NATS.URL, cfg.Admin.Addr, cfg.SSENode.Addr = u.server.URL(), "127.0.0.1:0", "127.0.0.1:0"
@@ -185,6 +188,7 @@ func TestTLSDrain(t *testing.T) {
 
 // What is no handshake ends soon, and those who go through with one do not feel it.
 func TestTLSBadHandshakes(t *testing.T) {
+	t.Parallel()
 	u, a := newUpstream(t), embedded.TestAuthority(t)
 	n := startNode(t, u, func(c *Config) { secured(t, a, c); c.SSENode.HeadTimeout = 2 * time.Second })
 	s := openTLS(t, n, a, "/events?channel=a", "")
@@ -235,6 +239,7 @@ func TestTLSBadHandshakes(t *testing.T) {
 
 // New connections get the new certificate, streams that are there go on.
 func TestTLSReload(t *testing.T) {
+	t.Parallel()
 	u, a := newUpstream(t), embedded.TestAuthority(t)
 	var files TLSSettings
 	n := startNode(t, u, func(c *Config) { secured(t, a, c); files = c.SSENode.TLS })

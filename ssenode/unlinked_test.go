@@ -18,9 +18,10 @@ func TestClientsThatComeWithoutNATS(t *testing.T) {
 		n := startNode(t, u, func(c *Config) { c.SSENode.Engine, c.NATS.URL = engine, "nats://"+link.Addr() })
 		first := open(t, n, "/events?channel=a")
 		settle(t, n)
-		u.publish("a", "1")
+		seq := u.publish("a", "1")
 		id := want(t, first, "", "1").ID
 		first.Close()
+		until(t, "a pulse comes after it", func() bool { return n.dispatch.head.Load() > seq })
 
 		link.Shut()
 		until(t, "the node notices", func() bool { return n.ready() != nil })

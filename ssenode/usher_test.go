@@ -9,6 +9,7 @@ import (
 // A client whose channel's place in the stream is not known for long delays nobody
 // who came later, and does not wait for ever.
 func TestUsherOvertakes(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	first, second, third := joinNow(t, n, "channel=a", ""), joinNow(t, n, "channel=b", ""), joinNow(t, n, "channel=c", "")
@@ -33,6 +34,7 @@ func TestUsherOvertakes(t *testing.T) {
 // Nor does one with an id beyond what the node knows while the stream does not answer,
 // also if the stream began anew a moment ago and its id was a known one before.
 func TestUsherAsksNothing(t *testing.T) {
+	t.Parallel()
 	u := newUpstream(t)
 	n := startNode(t, u, nil)
 	j := joinNow(t, n, "channel=a", idOf(1000))
