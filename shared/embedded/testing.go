@@ -2,8 +2,10 @@ package embedded
 
 import (
 	"context"
+	"flag"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -172,4 +174,18 @@ func ended(tb testing.TB, p *Process, err error) *Process {
 		}
 	})
 	return p
+}
+
+// TestsAtOnce sets how many parallel tests of a package run at once, for TestMain: most
+// of ours wait, and the default, one for each processor, would let the processors wait
+// too. A -parallel on the command line counts more.
+func TestsAtOnce(n int) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", strconv.Itoa(n)); err != nil {
+			panic(err)
+		}
+	}
 }
