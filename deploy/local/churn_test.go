@@ -45,7 +45,7 @@ type churn struct {
 // taken from outside. SLUICE_CHURN says for how long: a minute in CI, half an
 // hour in `task soak`.
 func TestChurn(t *testing.T) {
-	duration := 10 * time.Second
+	duration := 5 * time.Second
 	if text := os.Getenv("SLUICE_CHURN"); text != "" {
 		var err error
 		if duration, err = time.ParseDuration(text); err != nil {
