@@ -82,9 +82,18 @@ func TestAppLeaderboard(t *testing.T) {
 	for i := range 5 {
 		a.publish("leaderboard:demo", fmt.Sprint("score ", i))
 	}
+	had := len(boards[1].got)
 	until(t, "it is held back no longer", func() bool { boards[1].reads(1); return boards[1].got[len(boards[1].got)-1].data == "score 4" })
 	boards[0].got = nil
 	boards[0].returns()
+	// On a slow machine more than a second had passed since the last update: then one of
+	// these was given out before, and is in the node's ring.
+	for _, before := range boards[1].got[had : len(boards[1].got)-1] {
+		if boards[0].reads(1); boards[0].got[0] != before {
+			break
+		}
+		boards[0].got = nil
+	}
 	boards[0].gets([]shown{{"", "score 4"}})
 }
 
