@@ -30,7 +30,10 @@ func TestAppFeeds(t *testing.T) {
 	open("/events/jobs:job1", "jobs:job1")
 	open("/events?channel=dashboard:demo&channel=jobs:job2&channel=chat:demo&pattern=news:%3E", "dashboard:demo", "jobs:job2", "chat:demo", "news:*")
 	for i := range 300 {
-		pages = append(pages, page{a.safe(i%2, "/events?channel=dashboard:demo"), []string{"dashboard:demo"}})
+		pages = append(pages, page{a.source(i%2, "/events?channel=dashboard:demo"), []string{"dashboard:demo"}})
+	}
+	for _, p := range pages { // once all are there: each waits for a pulse
+		positioned(t, p.Stream)
 	}
 	var reading sync.WaitGroup
 	stop := a.play(3, 150, "dashboards", "chat", "stocks", "news", "jobs")

@@ -50,8 +50,10 @@ func TestEveryMessageOnceInOrder(t *testing.T) {
 			}
 		}
 		c.stream = s.open(i%2, "/events?"+query.Encode())
-		positioned(t, c.stream)
 		all = append(all, c)
+	}
+	for _, c := range all { // once all are there: each waits for a pulse
+		positioned(t, c.stream)
 	}
 	var wg sync.WaitGroup
 	for i, c := range all {
