@@ -10,6 +10,7 @@ import (
 // news, job progress. Each page gets exactly what its channels say, rooms are for
 // themselves, patterns are feeds of all, and one message goes to very many.
 func TestAppFeeds(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, "ROUTES=> history=5000/10m")
 	type page struct {
 		*eventSource

@@ -14,6 +14,7 @@ import (
 // head at once, though nothing is published, with these fields; a first event that
 // tells the clientId; heartbeats as comments, which no page sees; errors as JSON.
 func TestAppStreamHead(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, appSignedIn, appUser, "SSENODE_PUBLIC_CHANNELS=open", "SSENODE_HEARTBEAT=1s")
 	host := frontOf(t, a.addrs(), "")
 	for _, where := range []string{a.url(0), a.url(1), host, host} {
@@ -43,6 +44,7 @@ func TestAppStreamHead(t *testing.T) {
 // Where EventSource cannot be used: polls, each at another node, bring everything once
 // and in order.
 func TestAppPolling(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, "ROUTES=> history=5000/10m")
 	type answer struct {
 		Events []struct {
