@@ -12,6 +12,7 @@ import (
 // The client registry: who is connected, where, since when, whichever node is asked;
 // gone when the connection is, and when its node is.
 func TestAppClientRegistry(t *testing.T) {
+	t.Parallel()
 	const key = "the-key-of-some-service"
 	began := time.Now().Truncate(time.Second)
 	a := newApps(t, "SSENODE_API_KEYS="+key)

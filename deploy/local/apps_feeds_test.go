@@ -10,6 +10,7 @@ import (
 // news, job progress. Each page gets exactly what its channels say, rooms are for
 // themselves, patterns are feeds of all, and one message goes to very many.
 func TestAppFeeds(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, "ROUTES=> history=5000/10m")
 	type page struct {
 		*eventSource
@@ -30,7 +31,10 @@ func TestAppFeeds(t *testing.T) {
 	open("/events/jobs:job1", "jobs:job1")
 	open("/events?channel=dashboard:demo&channel=jobs:job2&channel=chat:demo&pattern=news:%3E", "dashboard:demo", "jobs:job2", "chat:demo", "news:*")
 	for i := range 300 {
-		pages = append(pages, page{a.safe(i%2, "/events?channel=dashboard:demo"), []string{"dashboard:demo"}})
+		pages = append(pages, page{a.source(i%2, "/events?channel=dashboard:demo"), []string{"dashboard:demo"}})
+	}
+	for _, p := range pages { // once all are there: each waits for a pulse
+		positioned(t, p.Stream)
 	}
 	var reading sync.WaitGroup
 	stop := a.play(3, 150, "dashboards", "chat", "stocks", "news", "jobs")
@@ -49,11 +53,13 @@ func TestAppFeeds(t *testing.T) {
 		reading.Go(func() {
 			for len(p.got) < len(want) {
 				ev, err := p.NextData(wait)
+				if err == nil {
+					err = p.take(ev)
+				}
 				if err != nil {
 					t.Errorf("%s: %d of %d: %v", p.path, len(p.got), len(want), err)
 					return
 				}
-				p.got = append(p.got, shown{ev.Name, ev.Data})
 			}
 			if fmt.Sprint(p.got) != fmt.Sprint(want) {
 				t.Errorf("%s: got %d events, which are not the %d published", p.path, len(p.got), len(want))

@@ -6,12 +6,15 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"sluice/shared/sseclient"
 )
 
 // What all pages of today's apps expect of a stream, through a front as at a node: the
 // head at once, though nothing is published, with these fields; a first event that
 // tells the clientId; heartbeats as comments, which no page sees; errors as JSON.
 func TestAppStreamHead(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, appSignedIn, appUser, "SSENODE_PUBLIC_CHANNELS=open", "SSENODE_HEARTBEAT=1s")
 	host := frontOf(t, a.addrs(), "")
 	for _, where := range []string{a.url(0), a.url(1), host, host} {
@@ -41,6 +44,7 @@ func TestAppStreamHead(t *testing.T) {
 // Where EventSource cannot be used: polls, each at another node, bring everything once
 // and in order.
 func TestAppPolling(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, "ROUTES=> history=5000/10m")
 	type answer struct {
 		Events []struct {
@@ -51,37 +55,46 @@ func TestAppPolling(t *testing.T) {
 		LastEventID string
 		Gap         any
 	}
+	all := eventSource{a: a}
+	took := func(ev sseclient.Event) {
+		t.Helper()
+		if err := all.take(ev); err != nil {
+			t.Fatal(err)
+		}
+	}
 	poll := func(node int, query string) (got answer) {
 		t.Helper()
 		code, body := fetch(t, a.url(node)+"/poll?channels=items:demo,items:demo-2&timeout=5"+query)
-		if err := json.Unmarshal([]byte(body), &got); err != nil || code != http.StatusOK || got.LastEventID == "" || got.Gap != nil {
+		if err := json.Unmarshal([]byte(body), &got); err != nil || code != http.StatusOK || got.LastEventID == "" {
 			t.Fatalf("%d %s: %v", code, body, err)
 		}
 		return got
 	}
 	at := poll(0, "").LastEventID
 	stop := a.play(2, 300, "items")
-	var got []shown
 	take := func(node int) {
 		t.Helper()
 		p := poll(node, "&lastEventId="+at)
+		if p.Gap != nil {
+			took(sseclient.Event{Name: "gap", Data: toJSON(p.Gap)})
+		}
 		for _, ev := range p.Events {
-			got = append(got, shown{*ev.Event, ev.Data})
+			took(sseclient.Event{Name: *ev.Event, Data: ev.Data})
 		}
 		at = p.LastEventID
 	}
-	for i := 0; len(got) < 200 && i < 400; i++ {
+	for i := 0; len(all.got) < 200 && i < 400; i++ {
 		take(i % 2)
 	}
 	stop()
-	all := a.rec.of("items:demo", "items:demo-2")
+	want := a.rec.of("items:demo", "items:demo-2")
 	until(t, "polls bring the rest", func() bool {
-		if len(got) < len(all) {
+		if len(all.got) < len(want) {
 			take(1)
 		}
-		return len(got) >= len(all)
+		return len(all.got) >= len(want)
 	})
-	if fmt.Sprint(got) != fmt.Sprint(all) {
-		t.Errorf("polls brought %d events, which are not the %d published", len(got), len(all))
+	if fmt.Sprint(all.got) != fmt.Sprint(want) {
+		t.Errorf("polls brought %d events, which are not the %d published", len(all.got), len(want))
 	}
 }

@@ -14,6 +14,7 @@ import (
 // that a live connection takes and gives up, asked for at any node; events posted to
 // the host of the stream.
 func TestAppHub(t *testing.T) {
+	t.Parallel()
 	a := newApps(t)
 	_, addr := a.poster()
 	host := frontOf(t, a.addrs(), addr)

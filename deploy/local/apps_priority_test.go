@@ -13,6 +13,7 @@ import (
 // The app "priority": a high-priority channel beside a normal one and an unimportant
 // one. Whoever keeps up gets all of them as they were published.
 func TestAppPriority(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, appRoutes)
 	page := a.safe(0, "/events?channel=alerts:demo&channel=updates:demo&channel=trivia:demo")
 	urgent := a.safe(1, "/events?pattern=alerts:%3E")
@@ -28,6 +29,7 @@ func TestAppPriority(t *testing.T) {
 // A client that is behind: the urgent comes first, the unimportant is dropped first, and
 // it is told; what is neither comes in order, all of it.
 func TestAppPriorityBehind(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, appRoutes+"; > history=5000/10m", "SSENODE_BEHIND_AFTER=1s")
 	c, err := net.Dial("tcp", strings.TrimPrefix(a.url(0), "http://"))
 	if err != nil {

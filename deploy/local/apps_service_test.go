@@ -20,6 +20,7 @@ func (p *proc) events() (in, out float64) {
 // without asking, the members of a group on the group's; and only the node that holds
 // a client does any work for it.
 func TestAppService(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, appSignedIn, appAuto, "SSENODE_HEARTBEAT=0")
 	clients := map[string]*eventSource{
 		// They name no channel.
@@ -75,6 +76,7 @@ func TestAppService(t *testing.T) {
 // The conditional messages: only clients whose attributes match get one, and none sees
 // the criteria.
 func TestAppConditionalMessages(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, appSignedIn, "SSENODE_PUBLIC_CHANNELS=notices")
 	type client struct {
 		*eventSource

@@ -12,10 +12,14 @@ const userStream = "/notifications/stream"
 
 // The app "notifications": the channel comes from the signed-in user, wherever the
 // page has the token; it is nobody else's; what was missed comes on return.
-func TestAppNotifications(t *testing.T) { signedIn(t, "notifications", "frank", "grace") }
+func TestAppNotifications(t *testing.T) {
+	t.Parallel()
+	signedIn(t, "notifications", "frank", "grace")
+}
 
 // The app "orders": the same, with other data.
 func TestAppOrders(t *testing.T) {
+	t.Parallel()
 	a, one := signedIn(t, "orders", "alice", "bob")
 	kinds := map[string]bool{}
 	for _, ev := range one.got {

@@ -12,6 +12,7 @@ import (
 // The app "race": an existing address mapped to a channel by template, each world for
 // itself. Its events are unnamed and of four types.
 func TestAppRace(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, appEndpoints, appRoutes)
 	one, two := a.safe(0, "/api/events/race?urlSlug=demo"), a.safe(1, "/api/events/race?urlSlug=demo-2")
 	stranger := a.safe(0, "/api/events/race?urlSlug=*")
@@ -50,6 +51,7 @@ func TestAppRace(t *testing.T) {
 
 // The app "leaderboard": at most one update a second, and the latest wins.
 func TestAppLeaderboard(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, appEndpoints, appRoutes)
 	boards := []*eventSource{a.safe(0, "/api/events/leaderboard?urlSlug=demo"), a.safe(1, "/api/events/leaderboard?urlSlug=demo")}
 	began := time.Now()
@@ -82,15 +84,25 @@ func TestAppLeaderboard(t *testing.T) {
 	for i := range 5 {
 		a.publish("leaderboard:demo", fmt.Sprint("score ", i))
 	}
+	had := len(boards[1].got)
 	until(t, "it is held back no longer", func() bool { boards[1].reads(1); return boards[1].got[len(boards[1].got)-1].data == "score 4" })
 	boards[0].got = nil
 	boards[0].returns()
+	// On a slow machine more than a second had passed since the last update: then one of
+	// these was given out before, and is in the node's ring.
+	for _, before := range boards[1].got[had : len(boards[1].got)-1] {
+		if boards[0].reads(1); boards[0].got[0] != before {
+			break
+		}
+		boards[0].got = nil
+	}
 	boards[0].gets([]shown{{"", "score 4"}})
 }
 
 // The app "auction": order, nothing lost, the last bid counts: with the page going to
 // and fro, and with its node killed.
 func TestAppAuction(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, appEndpoints, appRoutes)
 	one, two := a.safe(0, "/api/events/auction?auctionId=1"), a.safe(1, "/api/events/auction?auctionId=2")
 	stop := a.play(2, 800, "auction")
@@ -120,6 +132,7 @@ func TestAppAuction(t *testing.T) {
 // The app "multiplayer game": one connection for the room and for all its players, by
 // a pattern; live only: whoever comes back gets nothing late.
 func TestAppGame(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, appEndpoints, appRoutes)
 	pages := []*eventSource{
 		a.source(0, "/api/events/game?room=room1"),
@@ -153,6 +166,7 @@ func TestAppGame(t *testing.T) {
 
 // The app "bill status": the present status at once, then changes.
 func TestAppBillStatus(t *testing.T) {
+	t.Parallel()
 	a := newApps(t, appEndpoints, appRoutes)
 	stop := a.play(3, 200, "bills")
 	until(t, "there are some", func() bool { return len(a.rec.of("billStatusChannel")) > 20 })

@@ -25,6 +25,7 @@ func ended(pid int) bool {
 // No child outlives its parent: not when that is killed, and not when it stops. This
 // test runs itself as the parent.
 func TestChildrenEndWithTheirParent(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("LOCAL_TEST_PARENT") != "" {
 		l, err := newLocal(localConfig(), slog.New(slog.DiscardHandler), &bytes.Buffer{})
 		if err != nil {
@@ -77,6 +78,7 @@ func TestChildrenEndWithTheirParent(t *testing.T) {
 
 // A child that cannot start says why, and is not left behind.
 func TestChildThatDoesNotStart(t *testing.T) {
+	t.Parallel()
 	c := &child{name: "odd", kind: nodeKind, env: []string{"SSENODE_ENGINE=steam"}, log: slog.New(slog.DiscardHandler)}
 	if err := c.start(t.Context()); err == nil || !strings.Contains(err.Error(), "start odd: exit status 2") {
 		t.Error(err)

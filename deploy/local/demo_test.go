@@ -36,6 +36,7 @@ func lastWords(c *child) string {
 // node, and when the leading bridge is killed by the other one. A worker that nobody
 // killed and that ends comes back, too.
 func TestDemoKills(t *testing.T) {
+	t.Parallel()
 	cfg := localConfig()
 	cfg.Local.Simulate = "none"
 	l, _ := runLocal(t, cfg, io.Discard)
@@ -175,6 +176,7 @@ func TestDemoIsOwn(t *testing.T) {
 // Nobody but alice reads user:alice, by the front or past it; all that the README's
 // examples use, and the simulations, is for everyone.
 func TestSignIn(t *testing.T) {
+	t.Parallel()
 	cfg := localConfig()
 	l, _ := runLocal(t, cfg, io.Discard)
 	site := "http://" + browsable(l.front.ln.Addr())
@@ -217,6 +219,7 @@ func TestSignIn(t *testing.T) {
 // LOCAL_AUTH: auto is on only where simulations of an embedded Redis play for users;
 // off means that nobody signs in and everything is open.
 func TestLocalAuth(t *testing.T) {
+	t.Parallel()
 	f := func(want bool, change func(*config)) {
 		t.Helper()
 		cfg := localConfig()

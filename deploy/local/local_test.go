@@ -26,6 +26,12 @@ func TestMain(m *testing.M) {
 	if isChild() {
 		os.Exit(childMain(os.Args[2]))
 	}
+	atOnce := 4
+	if os.Getenv("CI") == "true" {
+		// Under the race detector, on a busy machine, none of them waits much.
+		atOnce = 1
+	}
+	embedded.TestsAtOnce(atOnce)
 	code := m.Run()
 	if dir, err := binaries(); err == nil {
 		os.RemoveAll(dir)
@@ -64,6 +70,7 @@ func runLocal(t *testing.T, cfg config, out io.Writer) (*local, func()) {
 // Everything with one command: the page, the simulations, both nodes behind the
 // front, and what is published in the embedded Redis.
 func TestLocal(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	l, stop := runLocal(t, localConfig(), &out)
 	site := "http://" + l.front.ln.Addr().String()
@@ -163,6 +170,7 @@ func TestTakenPorts(t *testing.T) {
 // No worker's binary contains the servers of the tests, and no worker imports
 // another.
 func TestImports(t *testing.T) {
+	t.Parallel()
 	for _, worker := range []string{"bridge", "ssenode", "publisher"} {
 		for _, dep := range deps(t, "sluice/"+worker+"/cmd/"+worker) {
 			other := strings.SplitN(strings.TrimPrefix(dep, "sluice/"), "/", 2)[0]

@@ -12,6 +12,7 @@ import (
 // Redis and NATS are killed and started again under the running programs: all
 // come back by themselves, the clients stay connected.
 func TestOutages(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, embedded.NATSProcessOptions{}, 2)
 	var streams []*sseclient.Stream
 	for i := range 20 {

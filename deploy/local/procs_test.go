@@ -34,7 +34,8 @@ var binaries = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator),
+	// -w: nobody debugs them, and linking takes a third less.
+	cmd := exec.Command("go", "build", "-ldflags=-w", "-o", dir+string(filepath.Separator),
 		"sluice/bridge/cmd/bridge", "sluice/ssenode/cmd/ssenode", "sluice/publisher/cmd/publisher")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)

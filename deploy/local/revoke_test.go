@@ -15,6 +15,7 @@ import (
 // With the programs as they are: a token is renewed at a node that has none of its
 // streams, and revoked by the command, for which there was no bucket before.
 func TestTokensOnAllNodes(t *testing.T) {
+	t.Parallel()
 	const secret = "a secret that nobody guesses so soon"
 	s := newSite(t, embedded.NATSProcessOptions{}, 2, "SSENODE_JWT_SECRET="+secret)
 	token := func(sub string, lasts time.Duration) string {

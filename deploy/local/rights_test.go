@@ -21,6 +21,7 @@ const natsRights = "../nats/nats.conf"
 // while the leading bridge is killed, comes back to another node, and to one that was
 // started again. The server has refused nobody anything.
 func TestNATSRights(t *testing.T) {
+	t.Parallel()
 	g := embedded.TestGuardedNATS(t, natsRights, nil)
 	server := embedded.TestRedis(t)
 	s := &site{t: t, redis: server}
@@ -118,6 +119,7 @@ func moved(t *testing.T, st *sseclient.Stream, ev sseclient.Event) {
 
 // nats-server itself takes the file, with the passwords in its environment.
 func TestNATSConf(t *testing.T) {
+	t.Parallel()
 	path, err := embedded.BuildNATSServer("")
 	if err != nil {
 		t.Fatal(err)
@@ -154,6 +156,7 @@ func connect(t *testing.T, g *embedded.GuardedNATS, user, inbox string) (*nats.C
 // A node that was taken over, or a publisher, writes no events, answers for no bridge
 // and hears nobody else's answers; nor does a person.
 func TestNATSRefuses(t *testing.T) {
+	t.Parallel()
 	g := embedded.TestGuardedNATS(t, natsRights, nil)
 	for _, user := range []struct{ name, inbox string }{{"node", "ssenode"}, {"publisher", "publisher"}, {"operator", "operator"}} {
 		nc, refused := connect(t, g, user.name, user.inbox)

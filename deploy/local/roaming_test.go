@@ -219,13 +219,13 @@ func long(short time.Duration) time.Duration {
 // Clients come and go over three nodes, under load.
 func TestRoaming(t *testing.T) {
 	f := newFleet(t, embedded.TestNATSWith(t, embedded.NATSOptions{}), nil)
-	f.roam(40, long(5*time.Second), nil)
+	f.roam(40, long(3*time.Second), nil)
 }
 
 // The same while the nodes' connections to NATS are cut, or hang for a while.
 func TestRoamingWithCutConnections(t *testing.T) {
 	f := newFleet(t, embedded.TestNATSWith(t, embedded.NATSOptions{}), nil)
-	f.roam(30, long(5*time.Second), func(ctx context.Context) {
+	f.roam(30, long(3*time.Second), func(ctx context.Context) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		for ctx.Err() == nil {
 			hop := f.hops[rng.IntN(len(f.hops))]
@@ -247,7 +247,7 @@ func TestRoamingWithSlowConsumers(t *testing.T) {
 	nats := embedded.TestNATSWith(t, embedded.NATSOptions{Modify: func(o *server.Options) { o.MaxPending = 3 << 20 }})
 	f := newFleet(t, nats, nil)
 	f.pad = strings.Repeat("x", 4<<10)
-	f.roam(20, long(5*time.Second), func(ctx context.Context) {
+	f.roam(20, long(4*time.Second), func(ctx context.Context) {
 		rng := rand.New(rand.NewPCG(3, 4))
 		for ctx.Err() == nil {
 			hop := f.hops[rng.IntN(len(f.hops))]
@@ -271,7 +271,7 @@ func TestRoamingWithSlowConsumers(t *testing.T) {
 func TestRoamingWithNATSRestarts(t *testing.T) {
 	nats := embedded.TestNATSWith(t, embedded.NATSOptions{StoreDir: t.TempDir()})
 	f := newFleet(t, nats, func(c *bridge.Config) { c.Bridge.Storage = "file" })
-	f.roam(30, long(8*time.Second), func(ctx context.Context) {
+	f.roam(30, long(5*time.Second), func(ctx context.Context) {
 		for ctx.Err() == nil {
 			// Under the race detector clients need that long to catch up.
 			pause(ctx, 3*time.Second)

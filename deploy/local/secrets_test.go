@@ -55,6 +55,7 @@ func secretNATS(t *testing.T) *embedded.NATS {
 // No program tells a secret of its settings, or a token: not at any level of the log,
 // in a metric, an answer or an error, whether all is well or nothing is.
 func TestSecretsStaySecret(t *testing.T) {
+	t.Parallel()
 	n := secretNATS(t)
 	r := embedded.TestRedisProcess(t, "--requirepass", marked+"-redis")
 	natsURL := "nats://anna:" + marked + "-nats@" + n.Addr()

@@ -74,6 +74,7 @@ func frontOf(t testing.TB, nodes []string, poster string) string {
 // The programs as they are deployed, behind a front: what a page posts to the host
 // that it streams from reaches the clients of all nodes, under any name.
 func TestPostedEvents(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, embedded.NATSProcessOptions{}, 2)
 	poster, addr := s.poster()
 	site := frontOf(t, s.addrs(), addr)
@@ -140,6 +141,7 @@ func TestPostedEvents(t *testing.T) {
 // The largest payload that the publisher takes by default is the largest that the
 // bridge does.
 func TestPostedMaxPayload(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, embedded.NATSProcessOptions{}, 1)
 	poster := start(t, "publisher serve", "REDIS_URL="+s.redis.URL(), "PUBLISHER_ADDR=127.0.0.1:0", "PUBLISHER_NATS=false")
 	site := "http://" + poster.says(`msg="publisher serves" addr=(\S+)`)

@@ -27,6 +27,7 @@ func TestAdminIsOnLoopback(t *testing.T) {
 // is the settings, and its last words say which, with which value, and where in
 // it the mistake is.
 func TestBadSettingsStopThePrograms(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		program, setting string
 		words            []string

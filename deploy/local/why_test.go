@@ -45,6 +45,7 @@ func (p *proc) ended(code int) string {
 // hop, in its order, with the clients on each node; also one that the bridge did not
 // write, and those of channels without history. Payloads are not shown by themselves.
 func TestTap(t *testing.T) {
+	t.Parallel()
 	s, g := guardedSite(t, "ROUTES=live:> history=off; slow throttle=1h")
 	var all []*sseclient.Stream
 	for i, path := range []string{"channel=race&channel=slow", "channel=race&channel=live:a", "pattern=%3E"} {
@@ -102,6 +103,7 @@ func TestTap(t *testing.T) {
 // What holds for a client and a message is told by any node, over real programs: after
 // it was connected, and after it has left.
 func TestWhy(t *testing.T) {
+	t.Parallel()
 	s, g := guardedSite(t)
 	until(t, "the nodes know each other", func() bool {
 		_, text := fetch(t, s.nodes[0].admin()+"/debug/clients?client=anna")
