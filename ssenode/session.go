@@ -128,8 +128,8 @@ type sub struct {
 	// stands in a hole, and the first one's place is there also when it is not.
 	born uint32
 	// replayed is the sequence up to which the client has everything of the
-	// topic, by its id or by the stream: frames up to it are not new to it,
-	// whenever they come.
+	// topic, by its id, by the stream, or, of a channel, without an id: frames up to
+	// it are not new to it, whenever they come.
 	replayed uint64
 }
 
@@ -310,6 +310,9 @@ func (s *session) wrote(frames []*frame) {
 
 // passed notes the position after the frames.
 func (s *session) passed(frames []*frame) {
+	if s.unsettled && !s.replaying {
+		s.noteGiven(frames)
+	}
 	for i := len(frames) - 1; i >= 0; i-- {
 		f := frames[i]
 		if f.seq == 0 {
@@ -325,6 +328,19 @@ func (s *session) passed(frames []*frame) {
 		}
 		if !s.replaying {
 			return
+		}
+	}
+}
+
+// noteGiven notes how far a client without a position has come on each channel: should it
+// be too slow for the rings it is brought forward from before all of them, and must not
+// get anything twice. Of a pattern something lower may be to come.
+func (s *session) noteGiven(frames []*frame) {
+	for _, f := range frames {
+		for i := range s.subs {
+			if x := &s.subs[i]; x.topic.literal && f.seq > x.replayed && x.topic.subject() == f.subject {
+				x.replayed = f.seq
+			}
 		}
 	}
 }

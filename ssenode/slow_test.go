@@ -112,6 +112,46 @@ func TestFrozenClientIsToldOfItsGap(t *testing.T) {
 	})
 }
 
+// A client that stops reading before it has got any id, because no pulse was checked since
+// its channel is known to the node, gets nothing twice when it reads again.
+func TestFrozenBeforeItsFirstID(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, engine string) {
+		u := newUpstream(t)
+		n := startNode(t, u, func(c *Config) {
+			c.SSENode.Engine = engine
+			c.SSENode.RingBytes = 64 << 10
+		})
+		u.quiet(true)
+		c := unread(t, n, "/events?channel=loud", 64<<10)
+		const messages = 1000
+		pad := strings.Repeat("x", 1000)
+		for i := range messages {
+			u.publish("loud", fmt.Sprintf("%d %s", i, pad))
+		}
+		until(t, "its socket is full", func() bool { return behind(n) == 1 })
+		u.quiet(false)
+		_ = c.SetReadDeadline(time.Now().Add(4 * wait))
+		_ = c.(*net.TCPConn).SetReadBuffer(1 << 20)
+		r := sseclient.NewReader(afterHead(t, c))
+		last := -1 // it may have come after some
+		for last < messages-1 {
+			ev, err := r.Next()
+			if err != nil {
+				t.Fatalf("after %d: %v", last, err)
+			}
+			if ev.Name != "" || !ev.HasData {
+				continue
+			}
+			i, err := strconv.Atoi(strings.TrimSuffix(ev.Data, " "+pad))
+			if err != nil || i != last+1 && last >= 0 {
+				t.Fatalf("got %s after %d", short(ev.Data), last)
+			}
+			last = i
+		}
+	})
+}
+
 // afterHead skips the response's head.
 func afterHead(t *testing.T, c net.Conn) io.Reader {
 	t.Helper()
