@@ -289,6 +289,7 @@ func TestRoamingWithNATSRestarts(t *testing.T) {
 // The same with three NATS servers that each keep every event: the stream's
 // leader is killed, and a follower stalls and comes back behind the others.
 func TestRoamingInCluster(t *testing.T) {
+	t.Parallel()
 	cluster := embedded.TestNATSCluster(t, 3)
 	f := newFleet(t, cluster, func(c *bridge.Config) { c.Bridge.Replicas = 3 })
 	// The servers may need several elections, of 4 to 9 s each.
