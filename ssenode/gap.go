@@ -17,6 +17,7 @@ type loss struct {
 	channels, patterns []string
 	from               string // id, "" for the session's position
 	to                 uint64 // sequence, 0 if there is none
+	after              uint64 // sequence that it begins after if that is below the session's position, or 0
 }
 
 func (l *loss) add(t *topic) {
@@ -59,6 +60,9 @@ func (s *session) gap(l *loss) (*gapEvent, []byte) {
 	at := s.seq
 	if s.behind {
 		at = max(at, s.pos)
+	}
+	if l.after != 0 {
+		at = min(at, l.after)
 	}
 	if from == "" && l.reason != gapUnknownID && at != 0 && epoch != "" {
 		from = wire.ID{Epoch: epoch, Seq: at}.String()

@@ -30,12 +30,12 @@ func (s *session) skip() bool {
 		if t.ranks&someLow == 0 {
 			continue
 		}
-		if to, some := s.skipOn(i); some {
+		if after, to, some := s.skipOn(i); some {
 			if lost == nil {
-				lost = &loss{reason: gapDropped}
+				lost = &loss{reason: gapDropped, after: math.MaxUint64}
 			}
 			lost.add(t)
-			lost.to = max(lost.to, to)
+			lost.after, lost.to = min(lost.after, after), max(lost.to, to)
 		}
 	}
 	if lost == nil && s.replaying {
@@ -68,13 +68,14 @@ func (s *session) atHand(i int) bool {
 }
 
 // skipOn lets the low channels of the i-th subscription skip, as far as their events
-// are at hand. It tells whether there were some to skip, and the highest sequence of
-// them.
-func (s *session) skipOn(i int) (to uint64, some bool) {
+// are at hand. It tells whether there were some to skip, and after which sequence, up to
+// which, they are.
+func (s *session) skipOn(i int) (after, to uint64, some bool) {
 	t := s.subs[i].topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	frames := s.loop.urgent[:0]
+	after = math.MaxUint64
 	switch {
 	case !s.replaying:
 		frames, _, _ = t.ring.after(frames, s.doneUpTo(i, s.cursor), s.loop.n, math.MaxInt64)
@@ -95,10 +96,12 @@ func (s *session) skipOn(i int) (to uint64, some bool) {
 		case s.done(f):
 		case s.holds(f.subject, maxAhead/2):
 			s.move(f.subject, place{f.n, f.seq})
-			to, some = max(to, f.seq), true
+			if to, some = max(to, f.seq), true; f.seq != 0 {
+				after = min(after, f.seq-1) // what came late is below the session's position
+			}
 		}
 	}
-	return to, some
+	return after, to, some
 }
 
 // toCome collects what is at hand of what a replay has yet to give of the i-th
@@ -123,7 +126,7 @@ func (s *session) toCome(dst []*frame, i int) []*frame {
 // skipChannel is skipOn for a channel with history, in a replay: there the sequence of
 // its newest event is known even if the event is not at hand (and whom that is for is
 // not looked at). The caller holds the topic's lock.
-func (s *session) skipChannel(i int) (to uint64, some bool) {
+func (s *session) skipChannel(i int) (after, to uint64, some bool) {
 	t, x := s.subs[i].topic, &s.progress[i]
 	newest := uint64(0)
 	for k := int(t.ring.len) - 1; k >= 0 && !some; k-- {
@@ -145,10 +148,10 @@ func (s *session) skipChannel(i int) (to uint64, some bool) {
 		}
 	}
 	if !some || !s.holds(t.subject(), maxAhead/2) {
-		return 0, false
+		return 0, 0, false
 	}
-	to = newest - 1
+	after, to = x.at, newest-1
 	s.move(t.subject(), place{seq: to})
 	x.at = max(x.at, to)
-	return to, true
+	return after, to, true
 }
