@@ -10,7 +10,7 @@ import (
 func Spec() worker.Spec[ServeConfig] {
 	return worker.Spec[ServeConfig]{
 		Name:  "publisher serve",
-		About: "publishes to Redis what is posted over HTTP: /publish/{channel}, /publish, /notify, /broadcast",
+		About: "publishes to Redis what is posted over HTTP: /publish/{channel}, /publish, /notify, /broadcast, /revoke; /openapi.json describes it",
 		Log:   func(c *ServeConfig) worker.Log { return c.Log },
 		New:   func(c ServeConfig, log *slog.Logger) (worker.Worker, error) { return New(c, log) },
 	}

@@ -18,7 +18,7 @@ export function startOrders({ signIn, controls }, heard) {
     $("#peek").hidden = !signIn;
     $("#note").hidden = true;
     $("#user").disabled = false;
-    who(!signIn ? "LOCAL_AUTH is off: anyone may read it" : controls ? "only who is signed in may read it" : "to sign in, open http://localhost on its own machine");
+    who(!signIn ? "open to everyone" : controls ? "only who is signed in may read it" : "to sign in, open http://localhost on its own machine");
   };
   $("#enter").disabled = signIn && !controls;
   $("#user").onchange = out;
