@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"net/http"
-	"os"
 	"testing"
 	"time"
 
@@ -22,11 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	atOnce := 8
-	if os.Getenv("CI") == "true" {
-		atOnce = 4 // slow machines, the race detector: some tests count on the bridges' own time limits
-	}
-	embedded.TestsAtOnce(atOnce)
+	embedded.TestsAtOnce(8, 4)
 	goleak.VerifyTestMain(m)
 }
 

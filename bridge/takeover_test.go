@@ -28,12 +28,14 @@ type pair struct {
 	sent                      int
 }
 
+const pairRoutes = "c:> history=100000/10m; off history=off"
+
 func newPair(t *testing.T, change func(*Config)) *pair {
 	t.Helper()
 	p := &pair{rig: newRig(t, embedded.NATSOptions{}), enough: make(chan struct{})}
 	p.redisOfFirst, p.natsOfFirst = embedded.TestProxy(t, p.redis.Addr()), embedded.TestProxy(t, p.nats.Addr())
 	with := func(c *Config) {
-		if err := c.Routes.Decode("c:> history=100000/10m; off history=off"); err != nil {
+		if err := c.Routes.Decode(pairRoutes); err != nil {
 			t.Fatal(err)
 		}
 		if change != nil {
@@ -46,6 +48,31 @@ func newPair(t *testing.T, change func(*Config)) *pair {
 	})
 	p.second, p.stopSecond = p.start(with)
 	return p
+}
+
+// newSlowPair is a pair whose second bridge, hot, has a way of its own to NATS, which can
+// be made slow, and what comes that way as padding: core NATS shows it whether the stream
+// stores it or not. One message is published.
+func newSlowPair(t *testing.T) (p *pair, slow *embedded.Proxy, padding *nats.Subscription) {
+	t.Helper()
+	p = newPair(t, nil)
+	slow = embedded.TestProxy(t, p.nats.Addr())
+	p.stopSecond()
+	p.second, p.stopSecond = p.start(func(c *Config) {
+		if err := c.Routes.Decode(pairRoutes); err != nil {
+			t.Fatal(err)
+		}
+		c.NATS.URL = "nats://" + slow.Addr()
+	})
+	p.publish("c:0", expected(0))
+	p.sent++
+	p.want("c:0", expected(0))
+	hot(t, p.second)
+	var err error
+	if padding, err = p.nc.SubscribeSync(p.names.Log() + wire.FenceToken); err != nil {
+		t.Fatal(err)
+	}
+	return p, slow, padding
 }
 
 // flow publishes until finish is called. Of five messages one is always the same.
@@ -331,36 +358,19 @@ func TestStaleMessagesAreFenced(t *testing.T) {
 // Where the padding takes longer than an answer may, a bridge takes over all the same.
 func TestTakeoverOnASlowWay(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, nil)
-	slow := embedded.TestProxy(t, p.nats.Addr())
-	p.stopSecond()
-	second, _ := p.start(func(c *Config) { c.NATS.URL = "nats://" + slow.Addr() })
-	p.publish("c:0", "0")
-	p.want("c:0", "0")
-	hot(t, second)
+	p, slow, _ := newSlowPair(t)
 	const fence = fenceLen * 150 // bytes, at least
 	slow.Rate.Store(fence / int64(askLimit/time.Second))
 	p.natsOfFirst.Shut() // or it would be back by then
-	until(t, "the second leads", second.leader.leads.Load)
+	until(t, "the second leads", p.second.leader.leads.Load)
 }
 
 // Messages of an ex-leader that come while the padding is on its way are all stored, and
 // the padding is not, or none of them is.
 func TestStaleMessagesMeetThePadding(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, nil)
-	slow := embedded.TestProxy(t, p.nats.Addr())
-	p.stopSecond()
-	second, _ := p.start(func(c *Config) { c.NATS.URL = "nats://" + slow.Addr() })
-	p.publish("c:0", "0")
-	p.want("c:0", "0")
-	hot(t, second)
-	// Core NATS shows it on its way, whether the stream stores it or not.
-	padding, err := p.nc.SubscribeSync(p.names.Log() + wire.FenceToken)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slow.Rate.Store(fenceLen * 150)
+	p, slow, padding := newSlowPair(t)
+	slow.Rate.Store(fenceLen * 150 / 5) // it would take five seconds, half of what it may
 	p.natsOfFirst.Shut()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
@@ -405,7 +415,7 @@ func TestStaleMessagesMeetThePadding(t *testing.T) {
 		t.Errorf("%d of %d stale messages were stored after %d, the first of the others not: %v", stored, maxWindow, before, refused)
 	}
 	slow.Rate.Store(0)
-	until(t, "the second leads", second.leader.leads.Load)
+	until(t, "the second leads", p.second.leader.leads.Load)
 }
 
 // The leader's way to NATS stands still for so long that the other begins to take over,
@@ -413,23 +423,7 @@ func TestStaleMessagesMeetThePadding(t *testing.T) {
 // or repeated.
 func TestLeaderGoesOnDuringThePadding(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, nil)
-	slow := embedded.TestProxy(t, p.nats.Addr())
-	p.stopSecond()
-	second, _ := p.start(func(c *Config) {
-		if err := c.Routes.Decode("c:> history=100000/10m; off history=off"); err != nil {
-			t.Fatal(err)
-		}
-		c.NATS.URL = "nats://" + slow.Addr()
-	})
-	p.publish("c:0", expected(0))
-	p.sent++
-	p.want("c:0", expected(0))
-	hot(t, second)
-	padding, err := p.nc.SubscribeSync(p.names.Log() + wire.FenceToken)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, slow, padding := newSlowPair(t)
 	p.flow()
 	until(t, "messages flow", func() bool { return p.first.stats.stored.Load() > 100 })
 	slow.Rate.Store(fenceLen * 150)

@@ -20,7 +20,7 @@ import (
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
-	embedded.TestsAtOnce(12)
+	embedded.TestsAtOnce(12, 12)
 	goleak.VerifyTestMain(m,
 		// fasthttp's clock runs as long as the process, and its worker pool looks
 		// every ten seconds whether it was stopped.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -24,11 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("CI") == "true" {
-		embedded.TestsAtOnce(1) // nothing hurries there, and the machines are slow
-	} else {
-		embedded.TestsAtOnce(atOnce)
-	}
+	embedded.TestsAtOnce(atOnce, 1)
 	goleak.VerifyTestMain(m,
 		// fasthttp's clock runs as long as the process, and its worker pool looks
 		// every ten seconds whether it was stopped.

@@ -26,12 +26,7 @@ func TestMain(m *testing.M) {
 	if isChild() {
 		os.Exit(childMain(os.Args[2]))
 	}
-	atOnce := 4
-	if os.Getenv("CI") == "true" {
-		// Under the race detector, on a busy machine, none of them waits much.
-		atOnce = 1
-	}
-	embedded.TestsAtOnce(atOnce)
+	embedded.TestsAtOnce(4, 1)
 	code := m.Run()
 	if dir, err := binaries(); err == nil {
 		os.RemoveAll(dir)

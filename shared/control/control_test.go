@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	embedded.TestsAtOnce(8)
+	embedded.TestsAtOnce(8, 8)
 	goleak.VerifyTestMain(m)
 }
 

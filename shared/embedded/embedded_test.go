@@ -8,7 +8,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	TestsAtOnce(8)
+	TestsAtOnce(8, 8)
 	goleak.VerifyTestMain(m)
 }
 

@@ -196,8 +196,13 @@ func lastLines(text string, n int) string {
 
 // TestsAtOnce sets how many parallel tests of a package run at once, for TestMain: most
 // of ours wait, and the default, one for each processor, would let the processors wait
-// too. A -parallel on the command line counts more.
-func TestsAtOnce(n int) {
+// too. It is another number where CI=true: there the race detector and slow machines
+// leave less to wait for, and some tests count on times of the product's. A -parallel on
+// the command line counts more.
+func TestsAtOnce(n, inCI int) {
+	if os.Getenv("CI") == "true" {
+		n = inCI
+	}
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })

@@ -16,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	embedded.TestsAtOnce(8)
+	embedded.TestsAtOnce(8, 8)
 	// After many failed dials go-redis tries on by itself, and hears of Close only
 	// when it has slept for a second.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
