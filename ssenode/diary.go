@@ -187,10 +187,7 @@ func (s *session) noteClose(d *diary, r reason, cause error) {
 
 // noteLoss is called with what one client is told.
 func (s *session) noteLoss(d *diary, l *loss) {
-	n := lossNote{whose: s.whose(), at: time.Now(), reason: l.reason, epoch: s.loop.epoch, from: s.seq, to: l.to}
-	if s.behind {
-		n.from = max(n.from, s.pos)
-	}
+	n := lossNote{whose: s.whose(), at: time.Now(), reason: l.reason, epoch: s.loop.epoch, from: s.lostAfter(l), to: l.to}
 	n.channels = namesOf(len(l.channels), func(i int) string { return l.channels[i] })
 	n.patterns = namesOf(len(l.patterns), func(i int) string { return l.patterns[i] })
 	d.losses.add(n, func(n lossNote) time.Time { return n.at })

@@ -20,6 +20,13 @@ type loss struct {
 	after              uint64 // sequence that it begins after if that is below the session's position, or 0
 }
 
+// beginsAfter notes that it begins after the sequence, or before that.
+func (l *loss) beginsAfter(seq uint64) {
+	if l.after == 0 || seq < l.after {
+		l.after = seq
+	}
+}
+
 func (l *loss) add(t *topic) {
 	if t.literal {
 		l.channels = append(l.channels, printable(t.name()))
@@ -45,6 +52,22 @@ func (s *session) lossOf(reason string, f func(*topic) bool) *loss {
 
 func anyTopic(*topic) bool { return true }
 
+// lostAfter is the sequence after which the client has lost something: its position, or
+// one before that, where a topic that was learned anew goes back to.
+func (s *session) lostAfter(l *loss) uint64 {
+	at := s.seq
+	if s.behind {
+		at = max(at, s.pos)
+	}
+	if l.after != 0 {
+		at = min(at, l.after)
+	}
+	if l.to != 0 {
+		at = min(at, l.to) // a mark may be told late
+	}
+	return at
+}
+
 // gap encodes a gap event. Its id is the position that the client goes on from,
 // unless something before that is still owed.
 func (s *session) gap(l *loss) (*gapEvent, []byte) {
@@ -56,14 +79,7 @@ func (s *session) gap(l *loss) (*gapEvent, []byte) {
 		e.Patterns = []string{}
 	}
 	epoch := s.loop.epoch
-	from := l.from
-	at := s.seq
-	if s.behind {
-		at = max(at, s.pos)
-	}
-	if l.after != 0 {
-		at = min(at, l.after)
-	}
+	from, at := l.from, s.lostAfter(l)
 	if from == "" && l.reason != gapUnknownID && at != 0 && epoch != "" {
 		from = wire.ID{Epoch: epoch, Seq: at}.String()
 	}

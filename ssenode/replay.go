@@ -151,6 +151,7 @@ func (s *session) raise() {
 		}
 	}
 	var rest []*frame
+	after := uint64(math.MaxUint64)
 	lost := s.lossOf(gapSlow, func(t *topic) bool {
 		i := slices.IndexFunc(s.subs, func(x sub) bool { return x.topic == t })
 		first := len(rest)
@@ -158,11 +159,18 @@ func (s *session) raise() {
 		var ok bool
 		at := s.progress[i].at
 		// Of one channel nothing comes below its place, see beginAnew.
-		rest, ok = t.ring.unordered(rest, max(s.cursor, s.liveDone(i)), l.n, at, !t.literal && at > s.subs[i].replayed)
+		low := !t.literal && at > s.subs[i].replayed
+		rest, ok = t.ring.unordered(rest, max(s.cursor, s.liveDone(i)), l.n, at, low)
 		t.mu.Unlock()
 		rest = s.wanted(rest, first, i)
+		if !ok && low {
+			after = min(after, max(s.subs[i].replayed, s.first))
+		}
 		return !ok
 	})
+	if lost != nil {
+		lost.beginsAfter(after)
+	}
 	slices.SortStableFunc(rest, func(a, b *frame) int { return cmp.Compare(a.n, b.n) })
 	s.cursor = l.n
 	if !s.holdsBack() {
@@ -291,6 +299,7 @@ func (s *session) step(dst []*frame, only ranks) (frames []*frame, r *reach, los
 					lost = &loss{reason: reason}
 				}
 				lost.add(t)
+				lost.beginsAfter(x.at)
 				lost.to = max(lost.to, h.short)
 			default:
 				h.used = now

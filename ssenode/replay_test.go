@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -202,6 +204,25 @@ func TestAdvance(t *testing.T) {
 	}
 	if s.pos != 50 || s.seq != 30 {
 		t.Errorf("position %d, of which %d is certain; want 50, 30", s.pos, s.seq)
+	}
+}
+
+// A replay is told from where a topic stands what the stream has no more of it, also if
+// it was further on before the topic was learned anew.
+func TestExpiredFromWhereTheTopicStands(t *testing.T) {
+	tp := &topic{ring: ring{known: 1, from: 20}, past: &past{stretches: []*stretch{{after: 5, through: 20, short: 8}}}}
+	s := &session{loop: &loop{stats: newStats(slog.New(slog.DiscardHandler)), epoch: "e"}, subs: []sub{{topic: tp}}, behind: true, lag: &lag{}}
+	s.replays()
+	s.progress[0].at, s.pos = 5, 12
+	_, _, lost := s.step(nil, 0)
+	s.lose(lost)
+	if text := string(s.rest); !strings.Contains(text, `"from":"e-5","to":"e-8"`) {
+		t.Errorf("told %q", text)
+	}
+	s.rest = nil
+	s.lose(&loss{reason: gapUpstream, to: 9}) // of a mark that is told late
+	if text := string(s.rest); !strings.Contains(text, `"from":"e-9","to":"e-9"`) {
+		t.Errorf("told %q", text)
 	}
 }
 

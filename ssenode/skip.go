@@ -32,10 +32,11 @@ func (s *session) skip() bool {
 		}
 		if after, to, some := s.skipOn(i); some {
 			if lost == nil {
-				lost = &loss{reason: gapDropped, after: math.MaxUint64}
+				lost = &loss{reason: gapDropped}
 			}
 			lost.add(t)
-			lost.after, lost.to = min(lost.after, after), max(lost.to, to)
+			lost.beginsAfter(after)
+			lost.to = max(lost.to, to)
 		}
 	}
 	if lost == nil && s.replaying {
@@ -79,6 +80,7 @@ func (s *session) skipOn(i int) (after, to uint64, some bool) {
 	switch {
 	case !s.replaying:
 		frames, _, _ = t.ring.after(frames, s.doneUpTo(i, s.cursor), s.loop.n, math.MaxInt64)
+		frames = s.wanted(frames, 0, i)
 	case t.literal && !t.live:
 		return s.skipChannel(i)
 	default:
@@ -86,19 +88,21 @@ func (s *session) skipOn(i int) (after, to uint64, some bool) {
 	}
 	s.loop.urgent = frames[:0]
 	defer clear(frames)
-	seen := map[string]bool{}
-	frames = s.wanted(frames, 0, i)
-	for k := len(frames) - 1; k >= 0; k-- {
-		switch f := frames[k]; {
-		case f.priority != route.Low:
-		case !seen[f.subject]:
-			seen[f.subject] = true // its newest
-		case s.done(f):
-		case s.holds(f.subject, maxAhead/2):
-			s.move(f.subject, place{f.n, f.seq})
-			if to, some = max(to, f.seq), true; f.seq != 0 {
-				after = min(after, f.seq-1) // what came late is below the session's position
-			}
+	newest := map[string]*frame{}
+	for _, f := range frames {
+		newest[f.subject] = f
+	}
+	for _, f := range frames {
+		if f.priority != route.Low || newest[f.subject] == f || !s.holds(f.subject, maxAhead/2) {
+			continue
+		}
+		s.move(f.subject, place{f.n, f.seq})
+		if to, some = max(to, f.seq), true; f.seq == 0 {
+			continue
+		}
+		after = min(after, f.seq-1) // what came late is below the session's position
+		if s.replaying {
+			after = min(after, s.progress[i].at) // what is not at hand is passed over, too
 		}
 	}
 	return after, to, some
@@ -106,21 +110,25 @@ func (s *session) skipOn(i int) (after, to uint64, some bool) {
 
 // toCome collects what is at hand of what a replay has yet to give of the i-th
 // subscription, a pattern or a channel without history, and of what is numbered after
-// the cursor. The caller holds the topic's lock.
+// the cursor; each channel's in order. The caller holds the topic's lock.
 func (s *session) toCome(dst []*frame, i int) []*frame {
-	t, x := s.subs[i].topic, &s.progress[i]
-	if !t.literal && x.at < t.ring.from {
-		if h := t.past.holding(x.at); h != nil {
-			dst, _ = h.since(dst, x.at, math.MaxInt64)
-		}
-	}
-	for k := range int(t.ring.len) {
-		f := t.ring.at(k)
-		if f.n <= s.loop.n && (f.n > s.cursor || f.seq > x.at) && (f.seq == 0 || !x.had(f)) {
+	t, at := s.subs[i].topic, s.progress[i].at
+	for k := range int(t.ring.len) { // what has no place in the order of sequences, or came late
+		if f := t.ring.at(k); s.cursor < f.n && f.n <= s.loop.n && f.seq <= at {
 			dst = append(dst, f)
 		}
 	}
-	return dst
+	dst = s.wanted(dst, 0, i)
+	first := len(dst)
+	if h := t.past.holding(at); h != nil && !t.literal && at < t.ring.from {
+		dst, _ = h.since(dst, at, math.MaxInt64)
+	}
+	for k := range int(t.ring.len) {
+		if f := t.ring.at(k); f.n <= s.loop.n && f.seq > at {
+			dst = append(dst, f)
+		}
+	}
+	return s.fresh(dst, first, i) // not wanted: it may have been collected and not written
 }
 
 // skipChannel is skipOn for a channel with history, in a replay: there the sequence of
