@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -49,20 +49,21 @@ func TestAppFeeds(t *testing.T) {
 	}
 	stop()
 	for _, p := range pages {
-		want := a.rec.of(p.channels...)
+		want := a.rec.each(p.channels...)
+		count := len(slices.Concat(want...))
 		reading.Go(func() {
-			for len(p.got) < len(want) {
+			for len(p.got) < count {
 				ev, err := p.NextData(wait)
 				if err == nil {
 					err = p.take(ev)
 				}
 				if err != nil {
-					t.Errorf("%s: %d of %d: %v", p.path, len(p.got), len(want), err)
+					t.Errorf("%s: %d of %d: %v", p.path, len(p.got), count, err)
 					return
 				}
 			}
-			if fmt.Sprint(p.got) != fmt.Sprint(want) {
-				t.Errorf("%s: got %d events, which are not the %d published", p.path, len(p.got), len(want))
+			if why := mixed(p.got, want...); why != "" {
+				t.Errorf("%s: %s", p.path, why)
 			}
 		})
 	}

@@ -2,8 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,14 +87,15 @@ func TestAppPolling(t *testing.T) {
 		take(i % 2)
 	}
 	stop()
-	want := a.rec.of("items:demo", "items:demo-2")
+	want := a.rec.each("items:demo", "items:demo-2")
+	count := len(slices.Concat(want...))
 	until(t, "polls bring the rest", func() bool {
-		if len(all.got) < len(want) {
+		if len(all.got) < count {
 			take(1)
 		}
-		return len(all.got) >= len(want)
+		return len(all.got) >= count
 	})
-	if fmt.Sprint(all.got) != fmt.Sprint(want) {
-		t.Errorf("polls brought %d events, which are not the %d published", len(all.got), len(want))
+	if why := mixed(all.got, want...); why != "" {
+		t.Errorf("polls: %s", why)
 	}
 }

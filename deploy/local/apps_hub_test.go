@@ -28,7 +28,7 @@ func TestAppHub(t *testing.T) {
 		both.comesBack()
 	}
 	stop()
-	both.gets(a.rec.of("items:demo", "items:demo-2"))
+	both.gets(a.rec.each("items:demo", "items:demo-2")...)
 	path.gets(a.rec.of("items:demo"))
 	names := map[string]bool{}
 	for _, ev := range both.got {

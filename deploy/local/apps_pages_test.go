@@ -93,7 +93,7 @@ func TestAppPages(t *testing.T) {
 			b.run(fmt.Sprintf(`document.forms[0].channel.value = %q; document.querySelector("[value=%s]").click()`, channel, what), nil)
 		}
 		p.plays("items", b)
-		b.lines("events", fields(p.apps.rec.of("items:demo", "items:demo-2"), "name", "itemId", "seq"))
+		b.lines("events", each(p.apps.rec.each("items:demo", "items:demo-2"), "name", "itemId", "seq")...)
 		b.until(`document.getElementById("client").textContent === "c.1"`)
 		press("subscribe", "items:more")
 		b.until(`document.getElementById("channels").innerText === "subscribed items:more"`)
@@ -109,7 +109,7 @@ func TestAppPages(t *testing.T) {
 			p.apps.rec = newRecord(t, p.client)
 			b := p.open(t, "/apps/feed.html", "what", what)
 			p.plays("stocks chat jobs dashboards news", b)
-			b.lines("events", fields(p.apps.rec.of(channels...), "name", "seq"))
+			b.lines("events", each(p.apps.rec.each(channels...), "name", "seq")...)
 		}
 	})
 }
@@ -143,6 +143,6 @@ func TestAppPagesSignedIn(t *testing.T) {
 	p.row(t, "Service", func(t *testing.T, p *appPages) {
 		b := p.open(t, "/apps/service.html", "clientId", "client1", "token", token(t, "client1", "groups", []string{"staff"}))
 		p.plays("service", b)
-		b.lines("events", fields(p.apps.rec.of("sse:broadcast", "sse:channel:client1", "sse:group:staff"), "name", "text", "seq"))
+		b.lines("events", each(p.apps.rec.each("sse:broadcast", "sse:channel:client1", "sse:group:staff"), "name", "text", "seq")...)
 	})
 }

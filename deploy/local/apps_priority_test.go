@@ -22,7 +22,7 @@ func TestAppPriority(t *testing.T) {
 	page.comesBack()
 	page.reads(100)
 	stop()
-	page.gets(a.rec.of("alerts:demo", "updates:demo", "trivia:demo"))
+	page.gets(a.rec.each("alerts:demo", "updates:demo", "trivia:demo")...)
 	urgent.gets(a.rec.of("alerts:demo"))
 }
 

@@ -42,7 +42,7 @@ func TestAppService(t *testing.T) {
 	a.publish("sse:group:guests", "no")
 	a.recorded()
 	for id, client := range clients {
-		client.gets(a.rec.of(append(groups[id], "sse:broadcast", "sse:channel:"+id)...))
+		client.gets(a.rec.each(append(groups[id], "sse:broadcast", "sse:channel:"+id)...)...)
 		names := map[string]bool{}
 		for _, ev := range client.got {
 			names[ev.name] = true

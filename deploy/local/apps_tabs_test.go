@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,17 +95,16 @@ func (p *appPages) interrupt(tabs []*tab) {
 	}
 }
 
-// lines waits until a page's list shows what it is to show, no more and no less.
-func (b *tab) lines(list string, want []string) {
+// lines waits until a page's list shows what it is to show, no more and no less: the
+// lines of each channel in order.
+func (b *tab) lines(list string, want ...[]string) {
 	b.t.Helper()
 	script := fmt.Sprintf(`[...document.querySelectorAll("#%s li")].map(li => li.textContent)`, list)
-	b.until(fmt.Sprintf(`%s.length >= %d`, script, len(want)))
+	b.until(fmt.Sprintf(`%s.length >= %d`, script, len(slices.Concat(want...))))
 	var got []string
 	b.run(script, &got)
-	for i, line := range got {
-		if i >= len(want) || line != want[i] {
-			b.t.Fatalf("line %d is %q, want %q of %d", i, line, append(want, "none")[min(i, len(want))], len(want))
-		}
+	if why := mixed(got, want...); why != "" {
+		b.t.Fatal(why)
 	}
 	var gaps int
 	if b.run(`gaps`, &gaps); gaps != 0 {
@@ -139,6 +139,14 @@ func fields(events []shown, keys ...string) (lines []string) {
 		lines = append(lines, strings.Join(words, " "))
 	}
 	return lines
+}
+
+// each is fields for several channels.
+func each(channels [][]shown, keys ...string) (lists [][]string) {
+	for _, events := range channels {
+		lists = append(lists, fields(events, keys...))
+	}
+	return lists
 }
 
 // plays lets publishers publish, while the tabs' connections break twice.

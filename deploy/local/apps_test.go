@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/redis/go-redis/v9"
 
 	"sluice/publisher"
 	"sluice/shared/certs"
@@ -104,72 +102,6 @@ func (a *apps) goesOn(channel string, more int) {
 	a.t.Helper()
 	n := len(a.rec.of(channel)) + more
 	eventually(a.t, "more is published on "+channel, func() bool { return len(a.rec.of(channel)) >= n })
-}
-
-// record is all that is published, as any subscriber of Redis hears it.
-type record struct {
-	mu   sync.Mutex // guards list
-	list []redis.Message
-}
-
-func newRecord(t testing.TB, client redis.UniversalClient) *record {
-	t.Helper()
-	ps := client.PSubscribe(context.Background(), "*")
-	if _, err := ps.ReceiveTimeout(context.Background(), wait); err != nil {
-		t.Fatal(err)
-	}
-	r := &record{}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for m := range ps.Channel(redis.WithChannelSize(1 << 16)) {
-			r.mu.Lock()
-			r.list = append(r.list, *m)
-			r.mu.Unlock()
-		}
-	})
-	t.Cleanup(func() { ps.Close(); wg.Wait() })
-	return r
-}
-
-// of is what a page is to see of channels, in order. A name that ends in ":*" is each
-// that begins so.
-func (r *record) of(channels ...string) (list []shown) {
-	return r.that(func(m redis.Message) bool {
-		return slices.ContainsFunc(channels, func(c string) bool {
-			prefix, wild := strings.CutSuffix(c, "*")
-			return m.Channel == c || wild && strings.HasPrefix(m.Channel, prefix)
-		})
-	})
-}
-
-func (r *record) that(ok func(m redis.Message) bool) (list []shown) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, m := range r.list {
-		if ok(m) {
-			list = append(list, show(m.Payload))
-		}
-	}
-	return list
-}
-
-// shown is an event as a page sees it.
-type shown struct{ name, data string }
-
-// show is what a payload of today's publishers is for a page.
-func show(payload string) shown {
-	var m struct {
-		Event         string
-		Data, Message json.RawMessage
-		Criteria      json.RawMessage
-	}
-	switch err := json.Unmarshal([]byte(payload), &m); {
-	case err == nil && m.Event != "":
-		return shown{m.Event, string(m.Data)}
-	case err == nil && m.Criteria != nil:
-		return shown{"", string(m.Message)}
-	}
-	return shown{"", payload}
 }
 
 // eventSource does what a browser's does: it comes back with its last id.
@@ -273,13 +205,12 @@ func (e *eventSource) take(ev sseclient.Event) error {
 	return nil
 }
 
-// gets reads the rest of what it is to get in all, and nothing else.
-func (e *eventSource) gets(want []shown) {
+// gets reads the rest of what it is to get in all, and nothing else: each of these lists
+// in its order.
+func (e *eventSource) gets(want ...[]shown) {
 	e.a.t.Helper()
-	e.reads(max(0, len(want)-len(e.got)))
-	for i, got := range e.got {
-		if i >= len(want) || got != want[i] {
-			e.a.t.Fatalf("%s: event %d of %d is %+v, want %+v", e.path, i, len(want), got, append(want, shown{"nothing", ""})[min(i, len(want))])
-		}
+	e.reads(max(0, len(slices.Concat(want...))-len(e.got)))
+	if why := mixed(e.got, want...); why != "" {
+		e.a.t.Fatalf("%s: %s", e.path, why)
 	}
 }
