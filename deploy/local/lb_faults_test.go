@@ -73,7 +73,10 @@ func faultsBehind(b *balanced) {
 	for range 3 {
 		b.reload()
 		for _, client := range []*http.Client{b.http1, b.http2, b.balancer.client(true, "127.0.0.1")} { // of before, and a new one
-			if got := postBy(t, client, b.balancer.url+"/publish/after", "x"); !strings.HasPrefix(got, "200 ") {
+			// HAProxy closes what lies idle at a reload, maybe just when the request comes: it
+			// is sent again on another connection then, by Go with that header, by browsers
+			// without.
+			if got := postBy(t, client, b.balancer.url+"/publish/after", "x", "Idempotency-Key: 1"); !strings.HasPrefix(got, "200 ") {
 				t.Errorf("POST after a reload: %s", got)
 			}
 		}
