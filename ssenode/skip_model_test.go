@@ -32,7 +32,7 @@ func newSkipper(t *rapid.T) *skipper {
 		t.Fatal(err)
 	}
 	tp := &topic{pattern: p, literal: literal, ranks: someLow}
-	if tp.past = nil; literal {
+	if literal {
 		tp.route = &route.Route{Priority: route.Low}
 	}
 	names := []string{"b.low", "other"}
